@@ -1,0 +1,271 @@
+//! Reads the directory of a zip archive and the bytes of its records.
+//!
+//! The directory is parsed by the `zip` crate; this file adds what a checkpoint needs beyond it: records
+//! below one root folder, lookup without regard to case as PyTorch does, refusal of ambiguous archives,
+//! and reads of stored records straight from the source.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+
+use zip::read::{ArchiveOffset, Config};
+use zip::{CompressionMethod, ZipArchive};
+
+use super::end::{LOCAL_HEADER, archive_start};
+use crate::error::{Reason, Result};
+use crate::limits::{self, Limits};
+use crate::source::{Cursor, ReadAt, zeroed};
+use crate::storage::fill_vec;
+
+/// A zip archive whose records share one root folder.
+pub(crate) struct Archive {
+    start: u64,
+    root: Box<str>,
+    records: Vec<Record>,
+    /// Lower-case name below the root → place in `records`.
+    index: HashMap<Box<str>, usize>,
+}
+
+/// One record: a name below the root folder, and where its bytes lie.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// The name below the root folder: `data.pkl`, `data/0`.
+    pub(crate) name: Box<str>,
+    /// Bytes once read.
+    pub(crate) size: u64,
+    /// Bytes in the archive.
+    pub(crate) stored_size: u64,
+    /// CRC-32 of the content; 0 also means that none was computed.
+    pub(crate) crc32: u32,
+    pub(crate) compression: Compression,
+    header_at: u64,
+    data_at: OnceLock<u64>,
+}
+
+/// How a record's bytes are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Stored,
+    Deflated,
+    /// Anything that PyTorch cannot read either: a method number, or `encrypted`.
+    Unsupported(&'static str),
+}
+
+const LOCAL_HEADER_SIZE: u64 = 30;
+
+impl Archive {
+    /// Reads the directory.
+    pub(crate) fn open(source: &dyn ReadAt, limits: &Limits) -> Result<Self> {
+        let start = archive_start(source)?;
+        let config = Config { archive_offset: ArchiveOffset::Known(start) };
+        let archive = ZipArchive::with_config(config, Cursor::new(source)).map_err(corrupt)?;
+        if archive.has_duplicate_names() {
+            return Err(Reason::Archive("two records have the same name".into()).into());
+        }
+        let count = u64::try_from(archive.len()).unwrap_or(u64::MAX);
+        limits::check("the number of records", "records", count, limits.records)?;
+        let directory_at = archive.central_directory_start();
+
+        let mut root: Option<Box<str>> = None;
+        let mut records: Vec<Record> = Vec::with_capacity(archive.len());
+        let mut other_checkpoint = false;
+        for place in 0..archive.len() {
+            let entry = archive.by_index_data(place).map_err(corrupt)?;
+            let full = String::from_utf8_lossy(entry.name_raw());
+            let Some((folder, name)) = full.split_once('/') else {
+                if root.is_none() {
+                    return Err(Reason::Archive(format!("record {full:?} is not in a folder, as a checkpoint's are")).into());
+                }
+                continue;
+            };
+            let root = root.get_or_insert_with(|| folder.into());
+            if folder != &**root {
+                other_checkpoint |= name == "data.pkl";
+                continue;
+            }
+            if name.is_empty() || name.ends_with('/') {
+                continue;
+            }
+            let header_at = entry.header_start();
+            let stored_size = entry.compressed_size();
+            let compression = match entry.compression() {
+                _ if entry.encrypted() => Compression::Unsupported("it is encrypted"),
+                CompressionMethod::Stored => Compression::Stored,
+                CompressionMethod::Deflated => Compression::Deflated,
+                _ => Compression::Unsupported("its compression method is neither stored nor deflated"),
+            };
+            let end = header_at.checked_add(LOCAL_HEADER_SIZE).and_then(|at| at.checked_add(stored_size));
+            if end.is_none_or(|end| end > directory_at) {
+                return Err(Reason::Archive(format!("record {name} does not end before the directory")).into());
+            }
+            if compression == Compression::Stored && stored_size != entry.size() {
+                return Err(Reason::Archive(format!("record {name} is stored, and has two different sizes")).into());
+            }
+            records.push(Record {
+                name: name.into(),
+                size: entry.size(),
+                stored_size,
+                crc32: entry.crc32(),
+                compression,
+                header_at,
+                data_at: OnceLock::new(),
+            });
+        }
+        let Some(root) = root else {
+            return Err(Reason::Archive("it holds no records".into()).into());
+        };
+        if other_checkpoint {
+            return Err(Reason::Archive("two root folders hold a data.pkl each".into()).into());
+        }
+        refuse_overlaps(&records)?;
+        let mut index = HashMap::with_capacity(records.len());
+        for (place, record) in records.iter().enumerate() {
+            if index.insert(record.name.to_ascii_lowercase().into_boxed_str(), place).is_some() {
+                return Err(Reason::Archive(format!("two records are named {} but for case", record.name)).into());
+            }
+        }
+        Ok(Self { start, root, records, index })
+    }
+
+    /// The root folder, as found.
+    pub(crate) fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// Bytes before the archive's first.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The records below the root folder, in directory order.
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The place among the records of a name below the root, whatever its case.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        let place = self.index.get(name).or_else(|| self.index.get(name.to_ascii_lowercase().as_str()));
+        place.copied()
+    }
+
+    /// Finds a record by its name below the root, whatever its case.
+    pub(crate) fn find(&self, name: &str) -> Option<&Record> {
+        self.records.get(self.place(name)?)
+    }
+
+    /// Finds a record that must be there.
+    pub(crate) fn expect(&self, name: &str) -> Result<&Record> {
+        self.find(name).ok_or_else(|| Reason::MissingRecord { name: name.to_owned() }.into())
+    }
+}
+
+/// Two records over the same bytes are how a small file claims to be a large one.
+fn refuse_overlaps(records: &[Record]) -> Result<()> {
+    let mut spans: Vec<(u64, u64, &str)> = records.iter().map(|r| (r.header_at, r.stored_size, &*r.name)).collect();
+    spans.sort_unstable();
+    for pair in spans.windows(2) {
+        let [(at, stored, name), (next_at, _, next)] = pair else { continue };
+        let end = at.saturating_add(LOCAL_HEADER_SIZE).saturating_add(*stored);
+        if end > *next_at {
+            return Err(Reason::Archive(format!("records {name} and {next} overlap")).into());
+        }
+    }
+    Ok(())
+}
+
+impl Record {
+    /// The absolute offset of the first byte of content; reads the local header once.
+    ///
+    /// # Errors
+    /// `Malformed` where the local header is not one, or its lengths lead past the file.
+    pub(crate) fn data_at(&self, source: &dyn ReadAt) -> Result<u64> {
+        if let Some(at) = self.data_at.get() {
+            return Ok(*at);
+        }
+        let mut header = [0_u8; 30];
+        source.read_exact_at(&mut header, self.header_at)?;
+        if !header.starts_with(&LOCAL_HEADER) {
+            return Err(Reason::Record("its local header is damaged".into()).into());
+        }
+        let [.., name_low, name_high, extra_low, extra_high] = header;
+        let name_len = u16::from_le_bytes([name_low, name_high]);
+        let extra_len = u16::from_le_bytes([extra_low, extra_high]);
+        let at = [LOCAL_HEADER_SIZE, u64::from(name_len), u64::from(extra_len)]
+            .into_iter()
+            .try_fold(self.header_at, u64::checked_add)
+            .filter(|at| at.checked_add(self.stored_size).is_some_and(|end| end <= source.size()))
+            .ok_or_else(|| Reason::Record("it reaches past the end of the file".into()))?;
+        Ok(*self.data_at.get_or_init(|| at))
+    }
+
+    /// The content where it lies, if it is stored and the source is memory.
+    pub(crate) fn bytes<'s>(&self, source: &'s dyn ReadAt) -> Result<Option<&'s [u8]>> {
+        let (Compression::Stored, Some(bytes)) = (self.compression, source.bytes()) else { return Ok(None) };
+        let start = usize::try_from(self.data_at(source)?).ok();
+        let len = usize::try_from(self.size).ok();
+        Ok(start.zip(len).and_then(|(start, len)| bytes.get(start..start.checked_add(len)?)))
+    }
+
+    /// Fills `buf` with the content from `offset` on.
+    ///
+    /// # Errors
+    /// `Malformed` where the range leaves the record or a deflated record does not inflate to its size,
+    /// `Unsupported` for other methods and encryption, `Io`.
+    pub(crate) fn read<'b>(
+        &self,
+        source: &dyn ReadAt,
+        offset: u64,
+        buf: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b mut [u8]> {
+        let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
+        if offset.checked_add(len).is_none_or(|end| end > self.size) {
+            return Err(Reason::Record(format!("{len} bytes from {offset} leave its {} bytes", self.size)).into());
+        }
+        let data_at = self.data_at(source)?;
+        match self.compression {
+            Compression::Stored => Ok(source.read_uninit_at(buf, data_at.saturating_add(offset))?),
+            Compression::Deflated => {
+                let mut reader = self.inflate(source, data_at)?;
+                let skipped = std::io::copy(&mut reader.by_ref().take(offset), &mut std::io::sink());
+                let buf = zeroed(buf);
+                skipped.and_then(|_| reader.read_exact(buf)).map_err(|error| {
+                    Reason::Record(format!("its deflated bytes do not inflate to its {} bytes: {error}", self.size))
+                })?;
+                Ok(buf)
+            }
+            Compression::Unsupported(why) => Err(Reason::Unsupported(format!("record {}: {why}", self.name)).into()),
+        }
+    }
+
+    /// The whole content, growing with what really inflates and never trusting the declared size.
+    pub(crate) fn read_all(&self, source: &dyn ReadAt) -> Result<Vec<u8>> {
+        let size = usize::try_from(self.size).map_err(|_| Reason::Record("it is larger than memory".into()))?;
+        let data_at = self.data_at(source)?;
+        if self.compression == Compression::Deflated {
+            let mut content = Vec::new();
+            // One byte more than declared tells a record that inflates to more than it says.
+            let limit = self.size.saturating_add(1);
+            let read = self.inflate(source, data_at)?.take(limit).read_to_end(&mut content);
+            if read.as_ref().ok() != Some(&size) {
+                let why = read.err().map_or_else(String::new, |error| format!(": {error}"));
+                return Err(Reason::Record(format!("its deflated bytes do not inflate to its {size} bytes{why}")).into());
+            }
+            return Ok(content);
+        }
+        fill_vec(size, |buf| self.read(source, 0, buf))
+    }
+
+    fn inflate<'s>(&self, source: &'s dyn ReadAt, data_at: u64) -> Result<impl Read + use<'s>> {
+        let mut cursor = Cursor::new(source);
+        std::io::Seek::seek(&mut cursor, std::io::SeekFrom::Start(data_at))?;
+        Ok(flate2::read::DeflateDecoder::new(cursor.take(self.stored_size)))
+    }
+}
+
+fn corrupt(error: zip::result::ZipError) -> crate::Error {
+    match error {
+        zip::result::ZipError::Io(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => error.into(),
+        error => Reason::Archive(error.to_string()).into(),
+    }
+}

@@ -1,0 +1,6 @@
+//! The zip container: bytes and records, nothing of torch.
+
+mod directory;
+mod end;
+
+pub(crate) use directory::{Archive, Compression, Record};

@@ -1,0 +1,207 @@
+//! The zip archive of torch 1.6 and later.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use super::Format;
+use crate::archive::{Archive, Compression, Record};
+use crate::byte_order::ByteOrder;
+use crate::error::{Error, Reason, Result};
+use crate::limits::{self, Limits};
+use crate::source::ReadAt;
+use crate::storage::{Content, Description, Storage};
+use crate::torch::{StorageRef, StorageTable};
+
+/// An archive and the source it lies in.
+pub(crate) struct ZipFile {
+    source: Box<dyn ReadAt>,
+    archive: Archive,
+    format: Format,
+    byte_order: ByteOrder,
+}
+
+const PICKLE: &str = "data.pkl";
+/// Every checkpoint has its version in one of these.
+const VERSION: [&str; 2] = [".data/version", "version"];
+/// The versions that torch 2.15 reads.
+const VERSIONS: std::ops::RangeInclusive<u64> = 1..=10;
+/// Records that hold a word or a number.
+const SMALL: u64 = 4096;
+
+impl ZipFile {
+    /// Reads the directory and the records that say what the archive is.
+    pub(crate) fn open(source: Box<dyn ReadAt>, default_byte_order: ByteOrder, limits: &Limits) -> Result<Self> {
+        let archive = Archive::open(&*source, limits)?;
+        let mut file = Self { source, archive, format: Format::Zip, byte_order: default_byte_order };
+        file.refuse_siblings()?;
+        if file.archive.find("constants.pkl").is_some() {
+            file.format = Format::TorchScript;
+        }
+        if let Some(version) = VERSION.iter().find(|name| file.archive.find(name).is_some()) {
+            let found = file.small(version)?;
+            let digits: String = found.trim_start().chars().take_while(char::is_ascii_digit).collect();
+            if !digits.parse().is_ok_and(|version| VERSIONS.contains(&version)) {
+                return Err(Error::from(Reason::Version { found }).in_record(version));
+            }
+        }
+        if file.archive.find("byteorder").is_some() {
+            file.byte_order = match file.small("byteorder")?.as_str() {
+                "little" => ByteOrder::Little,
+                "big" => ByteOrder::Big,
+                other => return Err(Error::from(Reason::ByteOrder { found: other.into() }).in_record("byteorder")),
+            };
+        }
+        Ok(file)
+    }
+
+    /// Archives of PyTorch that hold something other than a checkpoint.
+    fn refuse_siblings(&self) -> Result<()> {
+        if self.archive.find(PICKLE).is_some() {
+            return Ok(());
+        }
+        let what = if self.archive.find("archive_format").is_some() || self.archive.find("models/model.json").is_some() {
+            "an exported program (.pt2); its weights are read by torch.export.load"
+        } else if self.archive.find(".data/extern_modules").is_some() {
+            "a torch.package archive; it is read by torch.package.PackageImporter"
+        } else {
+            return self.archive.expect(PICKLE).map(drop);
+        };
+        Err(Reason::Unsupported(what.into()).into())
+    }
+
+    /// The content of a record that holds a word or a number.
+    fn small(&self, name: &str) -> Result<String> {
+        let record = self.archive.expect(name)?;
+        if record.size > SMALL {
+            return Err(Error::from(Reason::Record(format!("{} bytes for a word", record.size))).in_record(name));
+        }
+        let content = record.read_all(&*self.source).map_err(|error| error.in_record(name))?;
+        Ok(String::from_utf8_lossy(&content).into_owned())
+    }
+
+    /// The content of a small record, if it is there and readable.
+    pub(crate) fn note(&self, name: &str) -> Option<String> {
+        self.small(name).ok()
+    }
+
+    /// The bytes of `data.pkl`.
+    pub(crate) fn pickle(&self, limits: &Limits) -> Result<Vec<u8>> {
+        let record = self.archive.expect(PICKLE)?;
+        let read = || {
+            limits::check("the pickle in bytes", "pickle_bytes", record.size, limits.pickle_bytes)?;
+            if record.size > 1 << 20 && record.compression == Compression::Deflated {
+                let ratio = record.size / record.stored_size.max(1);
+                limits::check("the inflation of the pickle", "inflation_ratio", ratio, limits.inflation_ratio)?;
+            }
+            record.read_all(&*self.source)
+        };
+        read().map_err(|error: Error| error.in_record(PICKLE))
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn byte_order(&self) -> ByteOrder {
+        self.byte_order
+    }
+
+    pub(crate) fn archive(&self) -> &Archive {
+        &self.archive
+    }
+}
+
+/// Answers the persistent ids of an archive's `data.pkl`.
+pub(crate) struct ZipStorages {
+    file: Arc<ZipFile>,
+    expanded_bytes: u64,
+    /// By key, so that each is made once.
+    made: std::collections::HashMap<String, Storage>,
+}
+
+impl ZipStorages {
+    pub(crate) fn new(file: Arc<ZipFile>, limits: &Limits) -> Self {
+        Self { file, expanded_bytes: limits.expanded_bytes, made: std::collections::HashMap::new() }
+    }
+}
+
+impl StorageTable for ZipStorages {
+    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+        let nbytes = reference.nbytes()?;
+        if let Some(storage) = self.made.get(&reference.key) {
+            // A second name for the same bytes must claim all of them, as the first did.
+            check_size(reference, nbytes, storage.nbytes())?;
+            return Ok(storage.clone());
+        }
+        let name = format!("data/{}", reference.key);
+        let place = self.file.archive.place(&name).ok_or(Reason::MissingRecord { name })?;
+        let content = RecordContent { file: Arc::clone(&self.file), place };
+        let record = content.record_of()?;
+        check_size(reference, nbytes, record.size)?;
+        if let Compression::Unsupported(why) = record.compression {
+            return Err(Reason::Unsupported(why.into()).into());
+        }
+        let description = Description {
+            key: reference.key.as_str().into(),
+            dtype: reference.dtype,
+            nbytes,
+            location: reference.location.clone(),
+            byte_order: self.file.byte_order,
+            expanded_bytes: self.expanded_bytes,
+        };
+        let storage = Storage::new(description, content);
+        self.made.insert(reference.key.clone(), storage.clone());
+        Ok(storage)
+    }
+}
+
+fn check_size(reference: &StorageRef, expected: u64, found: u64) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Reason::RecordSize { found, expected, numel: reference.numel, dtype: reference.dtype_name().into() }.into())
+}
+
+/// A storage's bytes in their record.
+struct RecordContent {
+    file: Arc<ZipFile>,
+    place: usize,
+}
+
+impl RecordContent {
+    fn record_of(&self) -> Result<&Record> {
+        let record = self.file.archive.records().get(self.place);
+        record.ok_or_else(|| Reason::MissingRecord { name: self.place.to_string() }.into())
+    }
+}
+
+impl Content for RecordContent {
+    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
+        self.record_of()?.read(&*self.file.source, offset, buf)
+    }
+
+    fn bytes(&self) -> Result<Option<&[u8]>> {
+        self.record_of()?.bytes(&*self.file.source)
+    }
+
+    fn file_offset(&self) -> Result<Option<u64>> {
+        let record = self.record_of()?;
+        match record.compression {
+            Compression::Stored => record.data_at(&*self.file.source).map(Some),
+            Compression::Deflated | Compression::Unsupported(_) => Ok(None),
+        }
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let record = self.record_of()?;
+        if record.compression != Compression::Stored {
+            return Err(Reason::Misuse("a deflated record cannot be written in place".into()).into());
+        }
+        let at = record.data_at(&*self.file.source)?.saturating_add(offset);
+        Ok(self.file.source.write_all_at(bytes, at)?)
+    }
+
+    fn record(&self) -> &str {
+        self.record_of().map_or("", |record| &record.name)
+    }
+}

@@ -1,0 +1,44 @@
+//! PyTorch checkpoints, read without executing anything: the formats, the weights-only unpickler, and the
+//! registry of device backends. Names no device library and no tensor library; most programs use it through
+//! the `ptser` crate.
+
+mod archive;
+mod backend;
+mod byte_order;
+mod document;
+mod dtype;
+mod error;
+mod format;
+pub mod layout;
+mod limits;
+mod listing;
+mod load;
+mod location;
+mod pickle;
+mod repr;
+mod source;
+mod state_dict;
+mod storage;
+mod suggest;
+mod tensor;
+mod torch;
+mod value;
+
+pub use backend::{Availability, Backend, CpuStorage, Decide, DeviceStorage, HostStorage, MapLocation, Registration, Registry, Restored};
+pub use byte_order::{ByteOrder, swap_in_place};
+pub use dtype::DType;
+pub use error::{Error, ErrorKind, Reason, RefusedGlobal, Result};
+pub use format::Format;
+pub use limits::Limits;
+pub use listing::{Entry, PathElement};
+pub use load::{Checkpoint, LoadOptions, RecordInfo};
+pub use location::Location;
+pub use source::{Mmap, ReadAt};
+pub use state_dict::StateDict;
+pub use storage::Storage;
+pub use tensor::{Layout, Quantized, QuantizedParameter, Sparse, Tensor, TensorKind};
+pub use torch::{Globals, Verdict};
+pub use value::{BigInt, Value, ValueKind};
+
+#[doc(hidden)]
+pub use inventory;

@@ -1,0 +1,341 @@
+//! The front door for reading: options, and the checkpoint that they open.
+
+use std::collections::HashMap;
+use std::io::{Read, Seek};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::backend::{MapLocation, Registry, Restored};
+use crate::byte_order::ByteOrder;
+use crate::document::Document;
+use crate::error::{Error, Result};
+use crate::format::{Format, Sniffed, ZipFile, ZipStorages, sniff};
+use crate::limits::Limits;
+use crate::listing::{Entry, Listing};
+use crate::source::{self, MemorySource, Mmap, ReadAt};
+use crate::state_dict::{self, StateDict};
+use crate::storage::Storage;
+use crate::tensor::Tensor;
+use crate::torch::{Globals, Verdict};
+use crate::value::Value;
+
+/// How to open a checkpoint.
+///
+/// ```no_run
+/// use ptser_core::{Globals, LoadOptions};
+///
+/// let checkpoint = LoadOptions::new()
+///     .map_location("cpu")
+///     .mmap(true)
+///     .globals(Globals::weights_only().allow("argparse.Namespace"))
+///     .open("checkpoint.pt")?;
+/// # Ok::<(), ptser_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    map_location: MapLocation,
+    mmap: Mmap,
+    globals: Globals,
+    limits: Limits,
+    default_byte_order: ByteOrder,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            map_location: MapLocation::Recorded,
+            mmap: Mmap::Off,
+            globals: Globals::weights_only(),
+            limits: Limits::default(),
+            default_byte_order: ByteOrder::Little,
+        }
+    }
+}
+
+impl LoadOptions {
+    /// PyTorch's defaults: weights only, storages where they were, nothing mapped.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where storages go when they are [restored](Checkpoint::restore): a device, a table, a function.
+    #[must_use]
+    pub fn map_location(mut self, map_location: impl Into<MapLocation>) -> Self {
+        self.map_location = map_location.into();
+        self
+    }
+
+    /// Maps a file that is opened by path, instead of reading it piece by piece: `true` or
+    /// [`Mmap::Private`], or [`Mmap::Shared`] to write through. Sources other than paths are not mapped.
+    ///
+    /// As with every mapping, nobody may change or truncate the file while it is in use: the bytes would
+    /// change under the reader, and a read behind a truncated end kills the process.
+    #[must_use]
+    pub fn mmap(mut self, mmap: impl Into<Mmap>) -> Self {
+        self.mmap = mmap.into();
+        self
+    }
+
+    /// Which globals the file may name. Nothing is executed whatever the policy.
+    #[must_use]
+    pub fn globals(mut self, globals: Globals) -> Self {
+        self.globals = globals;
+        self
+    }
+
+    /// How much the file may ask for.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The byte order of archives without a `byteorder` record; little-endian by default, as in PyTorch.
+    #[must_use]
+    pub fn default_byte_order(mut self, order: ByteOrder) -> Self {
+        self.default_byte_order = order;
+        self
+    }
+
+    /// Opens a file. Tensor data is read when asked for.
+    ///
+    /// # Errors
+    /// Every kind but `Backend`: see [`ErrorKind`](crate::ErrorKind).
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        let open = || self.source_box(source::open_file(path, self.mmap)?);
+        open().map_err(|error| error.in_file(path))
+    }
+
+    /// Opens bytes in memory, which are not copied: a `Vec<u8>`, a `&'static [u8]`, an `Arc<[u8]>`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(&self, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Checkpoint> {
+        self.source(MemorySource(bytes))
+    }
+
+    /// Opens what a reader holds from its current position on.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn read(&self, reader: impl Read + Seek + Send + 'static) -> Result<Checkpoint> {
+        self.source(source::from_reader(reader)?)
+    }
+
+    /// Opens any source of bytes.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn source(&self, source: impl ReadAt + 'static) -> Result<Checkpoint> {
+        self.source_box(Box::new(source))
+    }
+
+    fn source_box(&self, source: Box<dyn ReadAt>) -> Result<Checkpoint> {
+        // A new option must be used here, or this line breaks.
+        let Self { map_location, mmap: _, globals, limits, default_byte_order } = self;
+        match sniff(&*source)? {
+            Sniffed::Zip | Sniffed::PrefixedZip => {}
+        }
+        let file = Arc::new(ZipFile::open(source, *default_byte_order, limits)?);
+        // TorchScript names the classes of its own program; they are inert whatever the policy.
+        let globals = match file.format() {
+            Format::TorchScript => &Globals::inert(),
+            Format::Zip => globals,
+        };
+        let mut storages = ZipStorages::new(Arc::clone(&file), limits);
+        let document = Document::read(file.pickle(limits)?, globals, &mut storages)
+            .map_err(|error| if error.offset().is_some() { error.in_record("data.pkl") } else { error })?;
+        let listing = Listing::of(&document, document.graph.root(), limits)?;
+        Ok(Checkpoint {
+            document,
+            file,
+            listing,
+            names: OnceLock::new(),
+            limits: limits.clone(),
+            globals: globals.clone(),
+            map_location: map_location.clone(),
+        })
+    }
+}
+
+/// A checkpoint: its values, its tensors and their storages. Tensor data is read when asked for.
+///
+/// ```no_run
+/// let checkpoint = ptser_core::Checkpoint::open("model.pt")?;
+/// for (name, tensor) in checkpoint.tensors() {
+///     println!("{name} {} {:?}", tensor.dtype(), tensor.shape());
+/// }
+/// let bytes = checkpoint.tensor("fc.weight")?.to_contiguous()?;
+/// # Ok::<(), ptser_core::Error>(())
+/// ```
+pub struct Checkpoint {
+    document: Document,
+    file: Arc<ZipFile>,
+    listing: Listing,
+    names: OnceLock<HashMap<String, usize>>,
+    limits: Limits,
+    globals: Globals,
+    map_location: MapLocation,
+}
+
+/// One record of an archive.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct RecordInfo<'c> {
+    /// The name below the root folder.
+    pub name: &'c str,
+    /// Bytes once read.
+    pub size: u64,
+    /// Bytes in the archive.
+    pub stored_size: u64,
+    /// Whether it is deflated.
+    pub deflated: bool,
+    /// CRC-32 of the content, as the directory has it; 0 also means that none was computed.
+    pub crc32: u32,
+}
+
+impl Checkpoint {
+    /// Opens a file with PyTorch's defaults; tensor data is read when asked for.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        LoadOptions::new().open(path)
+    }
+
+    /// Opens bytes in memory, which are not copied.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::open`].
+    pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
+        LoadOptions::new().from_bytes(bytes)
+    }
+
+    /// Opens what a reader holds from its current position on.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::open`].
+    pub fn read(reader: impl Read + Seek + Send + 'static) -> Result<Self> {
+        LoadOptions::new().read(reader)
+    }
+
+    /// The container.
+    pub fn format(&self) -> Format {
+        self.file.format()
+    }
+
+    /// The byte order of the data.
+    pub fn byte_order(&self) -> ByteOrder {
+        self.file.byte_order()
+    }
+
+    /// The value that was saved.
+    pub fn root(&self) -> Value<'_> {
+        Value { document: &self.document, id: self.document.graph.root() }
+    }
+
+    /// Every tensor by name, in the order of the file: a tensor that is reached by several paths stands at
+    /// each; parts of sparse and quantized tensors follow their whole, as `name.#indices`.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.entries().filter_map(|entry| Some((entry.name(), entry.tensor()?)))
+    }
+
+    /// Every tensor with its path.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        self.listing.entries(&self.document)
+    }
+
+    /// The tensor of a name, as [`tensors`](Self::tensors) gives them.
+    ///
+    /// # Errors
+    /// `Misuse` with the nearest names that are there.
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        let names = self.names.get_or_init(|| {
+            self.entries().enumerate().map(|(place, entry)| (entry.name().to_owned(), place)).collect()
+        });
+        let entry = names.get(name).map(|&place| self.listing.entry(&self.document, place));
+        entry.and_then(Entry::tensor).ok_or_else(|| {
+            let names: Vec<&str> = self.entries().map(Entry::name).collect();
+            Error::misuse(state_dict::missing(name, names.into_iter()))
+        })
+    }
+
+    /// The model's tensors: the root's, or those under a customary key (`state_dict`, `model_state_dict`,
+    /// `model`, `module`, `params_ema`, `params`, `ema`, …), the first in this order that holds any.
+    ///
+    /// # Errors
+    /// `LimitExceeded` where too many paths lead to tensors.
+    pub fn state_dict(&self) -> Result<StateDict> {
+        StateDict::below(&self.document, state_dict::find(self.root()), &self.limits)
+    }
+
+    /// The tensors under a key, or under a path of keys joined by dots.
+    ///
+    /// # Errors
+    /// `Misuse` where the path leads nowhere; as [`state_dict`](Self::state_dict).
+    pub fn state_dict_at(&self, path: &str) -> Result<StateDict> {
+        StateDict::below(&self.document, state_dict::at(self.root(), path)?, &self.limits)
+    }
+
+    /// Every storage, in the order of the file.
+    pub fn storages(&self) -> &[Storage] {
+        &self.document.interpretation.storages
+    }
+
+    /// Every global that the file names, in order of appearance, and what the policy says of it.
+    pub fn globals(&self) -> impl Iterator<Item = (&str, Verdict)> {
+        let symbols = self.document.graph.symbols().iter();
+        symbols.map(|symbol| (&*symbol.full, self.globals.verdict(&symbol.module, &symbol.full)))
+    }
+
+    /// The pickle protocol.
+    pub fn protocol(&self) -> u8 {
+        self.document.graph.protocol
+    }
+
+    /// Puts each storage on a device, once however many tensors view it: where the options' `map_location`
+    /// says, or else where it was.
+    ///
+    /// # Errors
+    /// `Backend` where no backend claims a location or the one that does fails; errors of reading.
+    pub fn restore(&self, registry: &Registry, map_location: &MapLocation) -> Result<Restored> {
+        let map_location = match map_location {
+            MapLocation::Recorded => &self.map_location,
+            other => other,
+        };
+        Restored::place(self.storages(), &self.document.interpretation.tensors, registry, map_location)
+    }
+
+    /// The name of the archive's root folder.
+    pub fn root_folder(&self) -> &str {
+        self.file.archive().root()
+    }
+
+    /// Bytes in the file before the archive.
+    pub fn archive_offset(&self) -> u64 {
+        self.file.archive().start()
+    }
+
+    /// The records below the root folder, in the order of the directory.
+    pub fn records(&self) -> impl ExactSizeIterator<Item = RecordInfo<'_>> {
+        self.file.archive().records().iter().map(|record| RecordInfo {
+            name: &record.name,
+            size: record.size,
+            stored_size: record.stored_size,
+            deflated: record.compression == crate::archive::Compression::Deflated,
+            crc32: record.crc32,
+        })
+    }
+
+    /// The content of a small record of text, such as `version` or `.data/serialization_id`.
+    pub fn note(&self, record: &str) -> Option<String> {
+        self.file.note(record)
+    }
+}
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Checkpoint({}, {} tensors, {} storages)", self.format(), self.listing.len(), self.storages().len())
+    }
+}

@@ -1,0 +1,100 @@
+//! Where a storage lives: `cpu`, `cuda:0`, `mps`, `meta`, or a third party's device. Knows no device.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+/// A location tag, as PyTorch writes it beside each storage.
+///
+/// Any text is a location: what no backend claims is found out when a storage is restored.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Location {
+    text: Box<str>,
+    device_len: usize,
+    index: Option<u32>,
+}
+
+impl Location {
+    /// Takes a tag apart: `cuda:1` is device `cuda`, index 1.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        let text = text.into();
+        let split = text.rsplit_once(':').and_then(|(device, index)| {
+            let digits = !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
+            index.parse().ok().filter(|_| digits).map(|index| (device.len(), index))
+        });
+        let (device_len, index) = match split {
+            Some((len, index)) => (len, Some(index)),
+            None => (text.len(), None),
+        };
+        Self { text, device_len, index }
+    }
+
+    /// The host's memory.
+    pub fn cpu() -> Self {
+        Self::new("cpu")
+    }
+
+    /// Shapes without data.
+    pub fn meta() -> Self {
+        Self::new("meta")
+    }
+
+    /// The device's name: `cuda` of `cuda:1`.
+    pub fn device(&self) -> &str {
+        self.text.get(..self.device_len).unwrap_or(&self.text)
+    }
+
+    /// The device's index, where the tag has one.
+    pub fn index(&self) -> Option<u32> {
+        self.index
+    }
+
+    /// The tag as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl From<&str> for Location {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Location {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl FromStr for Location {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::new(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_digits_behind_the_last_colon() {
+        let parts = |text| {
+            let location = Location::new(text);
+            (location.device().to_owned(), location.index())
+        };
+        assert_eq!(parts("cuda:1"), ("cuda".into(), Some(1)));
+        assert_eq!(parts("cuda"), ("cuda".into(), None));
+        assert_eq!(parts("cuda:+1"), ("cuda:+1".into(), None));
+        assert_eq!(parts("a:b:7"), ("a:b".into(), Some(7)));
+        assert_eq!(parts(""), ("".into(), None));
+    }
+}

@@ -1,0 +1,244 @@
+//! The inert graph that a pickle describes: an arena of small nodes that name each other by number, so that
+//! sharing and cycles cost nothing and nothing is ever called.
+
+use crate::error::{Reason, Result};
+
+/// Names a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NodeId(pub(super) u32);
+
+/// Names a global.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SymbolId(pub(super) u32);
+
+/// A range of pickle bytes, or of the heap behind them (decoded text).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    start: u32,
+    len: u32,
+}
+
+/// A range of `Graph::children`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(super) start: u32,
+    pub(super) len: u32,
+}
+
+/// One value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Node {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// An integer beyond 64 bits: two's complement, little-endian.
+    Long(Span),
+    Float(f64),
+    /// Text in UTF-8.
+    Str(Span),
+    /// Text with lone surrogates, each in three bytes as Python's `surrogatepass` writes them.
+    Surrogates(Span),
+    Bytes(Span),
+    ByteArray(Span),
+    Tuple(Run),
+    List(u32),
+    /// Keys and values in turn.
+    Dict(u32),
+    Set(u32),
+    FrozenSet(Run),
+    Global(SymbolId),
+    Object(u32),
+    PersistentId(NodeId),
+}
+
+/// How an object was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// `REDUCE`, `OBJ` and `INST`: `callable(*args)`.
+    Reduce,
+    /// `NEWOBJ` and `NEWOBJ_EX`: `cls.__new__(cls, *args, **kwargs)`.
+    New,
+}
+
+/// A call that was recorded and never made.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) call: Call,
+    pub(crate) callable: NodeId,
+    /// A tuple.
+    pub(crate) args: NodeId,
+    /// What came after construction, where anything did.
+    pub(crate) more: Option<Box<More>>,
+}
+
+/// What a pickle did to an object after its construction.
+#[derive(Debug, Default)]
+pub(crate) struct More {
+    /// A dict, for `NEWOBJ_EX`.
+    pub(crate) kwargs: Option<NodeId>,
+    /// Each `BUILD`.
+    pub(crate) states: Vec<NodeId>,
+    /// `APPEND`, `APPENDS`, `ADDITEMS`.
+    pub(crate) items: Vec<NodeId>,
+    /// `SETITEM`, `SETITEMS`: keys and values in turn.
+    pub(crate) entries: Vec<NodeId>,
+}
+
+/// A global by name, after Python 2's names are mapped to Python 3's.
+#[derive(Debug)]
+pub(crate) struct Symbol {
+    pub(crate) module: Box<str>,
+    /// `module.name`.
+    pub(crate) full: Box<str>,
+}
+
+/// Everything one pickle holds.
+pub(crate) struct Graph {
+    pub(super) pickle: Vec<u8>,
+    pub(super) heap: Vec<u8>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) children: Vec<NodeId>,
+    pub(super) containers: Vec<Vec<NodeId>>,
+    pub(super) objects: Vec<Object>,
+    pub(super) symbols: Vec<Symbol>,
+    pub(super) root: NodeId,
+    /// The highest protocol that the stream declares.
+    pub(crate) protocol: u8,
+}
+
+impl Span {
+    pub(super) fn new(start: usize, len: usize) -> Result<Self> {
+        let end = start.checked_add(len).and_then(|end| u32::try_from(end).ok());
+        match (u32::try_from(start), u32::try_from(len), end) {
+            (Ok(start), Ok(len), Some(_)) => Ok(Self { start, len }),
+            _ => Err(Reason::Unsupported("a pickle of 4 GiB or more".into()).into()),
+        }
+    }
+
+    /// The text of the span in `bytes`, whose first byte has number `first`.
+    pub(super) fn text_in(self, bytes: &[u8], first: usize) -> Option<&str> {
+        let start = index(self.start).checked_sub(first)?;
+        std::str::from_utf8(bytes.get(start..start.checked_add(self.len())?)?).ok()
+    }
+
+    /// Bytes in the span.
+    pub(crate) fn len(self) -> usize {
+        index(self.len)
+    }
+}
+
+impl Run {
+    pub(super) fn new(start: usize, len: usize) -> Result<Self> {
+        let Span { start, len } = Span::new(start, len)?;
+        Ok(Self { start, len })
+    }
+}
+
+/// Every number in the graph fits `u32`, which fits `usize` wherever this crate compiles.
+pub(super) fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+impl Graph {
+    pub(crate) fn root(&self) -> NodeId {
+        self.root
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> Node {
+        self.nodes.get(index(id.0)).copied().unwrap_or(Node::None)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
+        let start = index(span.start);
+        let (bytes, start) = match start.checked_sub(self.pickle.len()) {
+            None => (self.pickle.as_slice(), start),
+            Some(start) => (self.heap.as_slice(), start),
+        };
+        bytes.get(start..start.saturating_add(span.len())).unwrap_or_default()
+    }
+
+    /// The text of a `Str` node; empty for a span that is none.
+    pub(crate) fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.bytes(span)).unwrap_or_default()
+    }
+
+    /// The text of a node that is text.
+    pub(crate) fn str(&self, id: NodeId) -> Option<&str> {
+        match self.node(id) {
+            Node::Str(span) => Some(self.text(span)),
+            _ => None,
+        }
+    }
+
+    /// The members of a tuple, list, set or frozenset; keys and values in turn for a dict; else nothing.
+    pub(crate) fn members(&self, id: NodeId) -> &[NodeId] {
+        match self.node(id) {
+            Node::Tuple(run) | Node::FrozenSet(run) => self.run(run),
+            Node::List(place) | Node::Dict(place) | Node::Set(place) => self.container(place),
+            _ => &[],
+        }
+    }
+
+    /// The members of a tuple.
+    pub(crate) fn tuple(&self, id: NodeId) -> Option<&[NodeId]> {
+        match self.node(id) {
+            Node::Tuple(run) => Some(self.run(run)),
+            _ => None,
+        }
+    }
+
+    fn run(&self, run: Run) -> &[NodeId] {
+        let start = index(run.start);
+        self.children.get(start..start.saturating_add(index(run.len))).unwrap_or_default()
+    }
+
+    fn container(&self, place: u32) -> &[NodeId] {
+        self.containers.get(index(place)).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
+    /// The object of an `Object` node, and its place in [`objects`](Self::objects).
+    pub(crate) fn object(&self, id: NodeId) -> Option<(usize, &Object)> {
+        match self.node(id) {
+            Node::Object(place) => Some((index(place), self.objects.get(index(place))?)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+
+    pub(crate) fn symbol(&self, id: SymbolId) -> Option<&Symbol> {
+        self.symbols.get(index(id.0))
+    }
+
+    /// Every persistent id, in order of appearance.
+    pub(crate) fn persistent_ids(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
+        self.nodes.iter().zip(0..).filter_map(|(node, id)| match node {
+            Node::PersistentId(pid) => Some((NodeId(id), *pid)),
+            _ => None,
+        })
+    }
+}
+
+impl NodeId {
+    /// The place of the node in the arena.
+    pub(crate) fn place(self) -> usize {
+        index(self.0)
+    }
+}
+
+impl SymbolId {
+    /// The place in [`Graph::symbols`].
+    pub(crate) fn place(self) -> usize {
+        index(self.0)
+    }
+}

@@ -1,0 +1,273 @@
+//! Values as Python's `repr` writes them, cut where they are long.
+
+use std::fmt::Write;
+
+use crate::value::{Value, ValueKind};
+
+/// Writes one value, within a budget of characters and of depth.
+pub(crate) struct Repr {
+    out: String,
+    budget: usize,
+}
+
+const DEPTH: usize = 8;
+
+impl Repr {
+    /// For messages and listings.
+    pub(crate) fn short(value: Value<'_>) -> String {
+        Self::within(value, 200)
+    }
+
+    /// For dictionary keys in paths, where two keys must not look alike.
+    pub(crate) fn key(value: Value<'_>) -> String {
+        Self::within(value, 4000)
+    }
+
+    fn within(value: Value<'_>, budget: usize) -> String {
+        let mut repr = Self { out: String::new(), budget };
+        repr.value(value, 0);
+        repr.out
+    }
+
+    fn full(&self) -> bool {
+        self.out.len() >= self.budget
+    }
+
+    fn value(&mut self, value: Value<'_>, depth: usize) {
+        match value.kind() {
+            ValueKind::None => self.out.push_str("None"),
+            ValueKind::Bool(true) => self.out.push_str("True"),
+            ValueKind::Bool(false) => self.out.push_str("False"),
+            ValueKind::Int(int) => self.display(int),
+            ValueKind::BigInt(int) => self.display(int),
+            ValueKind::Float(float) => self.out.push_str(&python_float(float)),
+            ValueKind::Complex(re, im) => self.complex(re, im),
+            ValueKind::Str(text) => self.text(text.chars().map(Ok)),
+            ValueKind::Surrogates(bytes) => self.text(wtf8(bytes)),
+            ValueKind::Bytes(bytes) => self.bytes(bytes),
+            ValueKind::ByteArray(bytes) => {
+                self.out.push_str("bytearray(");
+                self.bytes(bytes);
+                self.out.push(')');
+            }
+            ValueKind::Device(location) => {
+                self.out.push_str("device(type='");
+                self.out.push_str(location.device());
+                self.out.push('\'');
+                if let Some(index) = location.index() {
+                    let _ = write!(self.out, ", index={index}");
+                }
+                self.out.push(')');
+            }
+            ValueKind::DType(dtype) => {
+                let _ = write!(self.out, "torch.{dtype}");
+            }
+            ValueKind::Layout(layout) => {
+                let _ = write!(self.out, "torch.{}", layout.name());
+            }
+            ValueKind::Tensor(tensor) => {
+                let what = if tensor.is_parameter() { "parameter" } else { "tensor" };
+                let _ = write!(self.out, "<{what} {} {:?}>", tensor.dtype(), tensor.shape());
+            }
+            ValueKind::Storage(storage, dtype) => {
+                let dtype = dtype.map_or("untyped", crate::DType::name);
+                let _ = write!(self.out, "<storage {dtype}, {} bytes>", storage.nbytes());
+            }
+            ValueKind::Global(name) => {
+                let _ = write!(self.out, "<{name}>");
+            }
+            ValueKind::Tuple => {
+                let one = value.len() == 1;
+                self.sequence(value, depth, "(", if one { ",)" } else { ")" });
+            }
+            ValueKind::List => self.sequence(value, depth, "[", "]"),
+            ValueKind::Size => self.sequence(value, depth, "torch.Size([", "])"),
+            ValueKind::Set if value.is_empty() => self.out.push_str("set()"),
+            ValueKind::Set => self.sequence(value, depth, "{", "}"),
+            ValueKind::FrozenSet if value.is_empty() => self.out.push_str("frozenset()"),
+            ValueKind::FrozenSet => self.sequence(value, depth, "frozenset({", "})"),
+            ValueKind::Dict => self.mapping(value, depth, "{", "}"),
+            ValueKind::OrderedDict => self.mapping(value, depth, "OrderedDict({", "})"),
+            ValueKind::Counter => self.mapping(value, depth, "Counter({", "})"),
+            ValueKind::DefaultDict => self.mapping(value, depth, "defaultdict({", "})"),
+            ValueKind::Object => {
+                let _ = write!(self.out, "<{}>", value.class().unwrap_or("object"));
+            }
+        }
+    }
+
+    fn display(&mut self, value: impl std::fmt::Display) {
+        let _ = write!(self.out, "{value}");
+    }
+
+    fn sequence(&mut self, value: Value<'_>, depth: usize, open: &str, close: &str) {
+        self.out.push_str(open);
+        if depth >= DEPTH {
+            self.out.push('…');
+        } else {
+            for (place, item) in value.items().enumerate() {
+                if !self.separate(place) {
+                    break;
+                }
+                self.value(item, depth.saturating_add(1));
+            }
+        }
+        self.out.push_str(close);
+    }
+
+    fn mapping(&mut self, value: Value<'_>, depth: usize, open: &str, close: &str) {
+        self.out.push_str(open);
+        if depth >= DEPTH {
+            self.out.push('…');
+        } else {
+            for (place, (key, value)) in value.entries().enumerate() {
+                if !self.separate(place) {
+                    break;
+                }
+                self.value(key, depth.saturating_add(1));
+                self.out.push_str(": ");
+                self.value(value, depth.saturating_add(1));
+            }
+        }
+        self.out.push_str(close);
+    }
+
+    /// Writes the comma before all but the first; says whether there is room for more.
+    fn separate(&mut self, place: usize) -> bool {
+        if place > 0 {
+            self.out.push_str(", ");
+        }
+        if self.full() {
+            self.out.push('…');
+        }
+        !self.full()
+    }
+
+    fn complex(&mut self, re: f64, im: f64) {
+        let part = |float: f64| python_float(float).trim_end_matches(".0").to_owned();
+        if re == 0.0 && re.is_sign_positive() {
+            let _ = write!(self.out, "{}j", part(im));
+        } else {
+            let sign = if im.is_sign_negative() && !im.is_nan() { "" } else { "+" };
+            let _ = write!(self.out, "({}{sign}{}j)", part(re), part(im));
+        }
+    }
+
+    /// Characters, or lone surrogates, in quotes as Python chooses and escapes them.
+    fn text(&mut self, chars: impl Iterator<Item = Result<char, u16>> + Clone) {
+        let has = |wanted| chars.clone().any(|char| char == Ok(wanted));
+        let quote = if has('\'') && !has('"') { '"' } else { '\'' };
+        self.out.push(quote);
+        for char in chars {
+            if self.full() {
+                self.out.push('…');
+                break;
+            }
+            match char {
+                Ok('\\') => self.out.push_str("\\\\"),
+                Ok('\n') => self.out.push_str("\\n"),
+                Ok('\r') => self.out.push_str("\\r"),
+                Ok('\t') => self.out.push_str("\\t"),
+                Ok(char) if char == quote => self.out.extend(['\\', char]),
+                Ok(char) if u32::from(char) < 0x20 || (0x7F..0xA0).contains(&u32::from(char)) || char == '\u{AD}' => {
+                    let _ = write!(self.out, "\\x{:02x}", u32::from(char));
+                }
+                Ok(char) => self.out.push(char),
+                Err(surrogate) => {
+                    let _ = write!(self.out, "\\u{surrogate:04x}");
+                }
+            }
+        }
+        self.out.push(quote);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') { '"' } else { '\'' };
+        self.out.extend(['b', quote]);
+        for &byte in bytes {
+            if self.full() {
+                self.out.push('…');
+                break;
+            }
+            match byte {
+                b'\\' => self.out.push_str("\\\\"),
+                b'\n' => self.out.push_str("\\n"),
+                b'\r' => self.out.push_str("\\r"),
+                b'\t' => self.out.push_str("\\t"),
+                byte if char::from(byte) == quote => self.out.extend(['\\', quote]),
+                0x20..=0x7E => self.out.push(char::from(byte)),
+                byte => {
+                    let _ = write!(self.out, "\\x{byte:02x}");
+                }
+            }
+        }
+        self.out.push(quote);
+    }
+}
+
+/// Characters of UTF-8 with surrogates passed.
+fn wtf8(bytes: &[u8]) -> impl Iterator<Item = Result<char, u16>> + Clone + '_ {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if let [0xED, middle @ 0xA0..=0xBF, last, tail @ ..] = rest {
+            rest = tail;
+            return Some(Err(0xD000 | (u16::from(middle & 0x3F) << 6) | u16::from(last & 0x3F)));
+        }
+        let width = match rest.first()? {
+            0..=0x7F => 1,
+            0xC0..=0xDF => 2,
+            0xE0..=0xEF => 3,
+            _ => 4,
+        };
+        let (head, tail) = rest.split_at_checked(width)?;
+        rest = tail;
+        std::str::from_utf8(head).ok()?.chars().next().map(Ok)
+    })
+}
+
+/// The shortest digits that read back, with an exponent where Python writes one.
+pub(crate) fn python_float(float: f64) -> String {
+    if float.is_nan() {
+        return "nan".into();
+    }
+    if float.is_infinite() {
+        return if float > 0.0 { "inf".into() } else { "-inf".into() };
+    }
+    let exponential = format!("{float:e}");
+    let (digits, exponent) = exponential.split_once('e').unwrap_or((&exponential, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        return format!("{float:?}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_look_as_in_python() {
+        let cases = [
+            (0.1, "0.1"),
+            (1.0, "1.0"),
+            (-0.0, "-0.0"),
+            (1e16, "1e+16"),
+            (1e15, "1000000000000000.0"),
+            (1e-5, "1e-05"),
+            (0.0001, "0.0001"),
+            (1.5e300, "1.5e+300"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (float, expected) in cases {
+            assert_eq!(python_float(float), expected);
+        }
+    }
+
+    #[test]
+    fn surrogates_come_out_of_their_three_bytes() {
+        let chars: Vec<_> = wtf8(b"a\xed\xa0\x80\xc3\xa9\xed\xbf\xbf").collect();
+        assert_eq!(chars, [Ok('a'), Err(0xD800), Ok('é'), Err(0xDFFF)]);
+    }
+}

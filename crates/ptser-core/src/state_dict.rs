@@ -1,0 +1,176 @@
+//! A state dict: tensors by name, in order; and how it is found inside a checkpoint.
+
+use indexmap::IndexMap;
+
+use crate::document::Document;
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::listing::Listing;
+use crate::suggest;
+use crate::tensor::Tensor;
+use crate::value::{Value, ValueKind};
+
+/// Tensors by name, in the order of the file.
+#[derive(Debug, Clone, Default)]
+pub struct StateDict {
+    tensors: IndexMap<String, Tensor>,
+}
+
+/// The keys under which training loops keep the state dict of the model, the likeliest first.
+const CUSTOMARY: [&str; 14] = [
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "params_ema",
+    "params",
+    "model_ema",
+    "ema",
+    "ema_state_dict",
+    "state_dict_ema",
+    "net",
+    "network",
+    "weights",
+    "generator",
+];
+
+impl StateDict {
+    /// The number of tensors.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// The tensors and their names, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The tensor of a name.
+    pub fn find(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// The tensor of a name.
+    ///
+    /// # Errors
+    /// `Misuse` with the nearest names that are there.
+    pub fn get(&self, name: &str) -> Result<&Tensor> {
+        self.find(name).ok_or_else(|| self.no_tensor(name))
+    }
+
+    /// Adds or replaces a tensor.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Option<Tensor> {
+        self.tensors.insert(name.into(), tensor)
+    }
+
+    /// The same tensors under other names, such as without a `module.` in front.
+    ///
+    /// # Errors
+    /// `Misuse` where two names become one.
+    pub fn rename(self, mut rename: impl FnMut(&str) -> String) -> Result<Self> {
+        let mut renamed = Self::default();
+        for (name, tensor) in self.tensors {
+            let new = rename(&name);
+            if renamed.tensors.contains_key(&new) {
+                return Err(Error::misuse(format!("renaming {name:?} gives a second {new:?}")));
+            }
+            renamed.tensors.insert(new, tensor);
+        }
+        Ok(renamed)
+    }
+
+    /// The error for a name that is not there, with the nearest that are.
+    pub fn no_tensor(&self, name: &str) -> Error {
+        Error::misuse(missing(name, self.names()))
+    }
+
+    /// Collects the tensors below a value, named by the path from it.
+    pub(crate) fn below(document: &Document, value: Value<'_>, limits: &Limits) -> Result<Self> {
+        let listing = Listing::of(document, value.id, limits)?;
+        let mut tensors = IndexMap::with_capacity(listing.len());
+        for entry in listing.entries(document).filter(|entry| !entry.is_part()) {
+            if let Some(tensor) = entry.tensor() {
+                tensors.insert(entry.name().to_owned(), tensor.clone());
+            }
+        }
+        Ok(Self { tensors })
+    }
+}
+
+impl<'s> IntoIterator for &'s StateDict {
+    type Item = (&'s str, &'s Tensor);
+    type IntoIter = Box<dyn ExactSizeIterator<Item = Self::Item> + 's>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
+    }
+}
+
+impl<S: Into<String>> FromIterator<(S, Tensor)> for StateDict {
+    fn from_iter<I: IntoIterator<Item = (S, Tensor)>>(tensors: I) -> Self {
+        Self { tensors: tensors.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect() }
+    }
+}
+
+/// Says that a tensor is not there, and what is.
+pub(crate) fn missing<'n>(name: &str, names: impl ExactSizeIterator<Item = &'n str> + Clone) -> String {
+    let near = suggest::nearest(name, names.clone());
+    if !near.is_empty() {
+        return format!("there is no tensor {name:?}; the nearest names are {}", near.join(", "));
+    }
+    let count = names.len();
+    let first: Vec<&str> = names.take(5).collect();
+    format!("there is no tensor {name:?} among {count}, such as {}", first.join(", "))
+}
+
+/// The state dict's value: under a customary key, or the root itself.
+pub(crate) fn find(root: Value<'_>) -> Value<'_> {
+    let mut value = root;
+    // Lightning's and Hugging Face's wrappers nest at most this deep.
+    for _ in 0..3 {
+        let inner = CUSTOMARY.iter().find_map(|key| entry(value, key).filter(|inner| leads_to_tensors(*inner)));
+        match inner {
+            Some(inner) => value = inner,
+            None => break,
+        }
+    }
+    value
+}
+
+/// The value at a dotted path of keys; a key may hold dots itself.
+pub(crate) fn at<'c>(root: Value<'c>, path: &str) -> Result<Value<'c>> {
+    let mut value = root;
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some(whole) = entry(value, rest) {
+            return Ok(whole);
+        }
+        let Some((key, tail)) = rest.split_once('.') else { return value.get(rest) };
+        value = match key.parse::<usize>() {
+            Ok(index) if !value.is_mapping() => value.index(index)?,
+            _ => value.get(key)?,
+        };
+        rest = tail;
+    }
+    Ok(value)
+}
+
+fn entry<'c>(value: Value<'c>, key: &str) -> Option<Value<'c>> {
+    if value.is_mapping() { value.find(key) } else { None }
+}
+
+/// Whether a mapping holds tensors, directly or under a customary key.
+fn leads_to_tensors(value: Value<'_>) -> bool {
+    let tensors = |value: Value<'_>| value.entries().any(|(_, value)| matches!(value.kind(), ValueKind::Tensor(_)));
+    tensors(value) || CUSTOMARY.iter().filter_map(|key| entry(value, key)).any(tensors)
+}

@@ -1,0 +1,216 @@
+//! A storage: the flat bytes that tensors are views of, read when asked for. Knows no container.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use crate::byte_order::{ByteOrder, swap_in_place};
+use crate::dtype::DType;
+use crate::error::{Error, Reason, Result};
+use crate::location::Location;
+
+/// The bytes behind one or more tensors: one per storage of the writer, however many tensors view it.
+///
+/// A handle: clones name the same storage. Nothing is read before it is asked for.
+#[derive(Clone)]
+pub struct Storage(Arc<Inner>);
+
+struct Inner {
+    key: Box<str>,
+    dtype: Option<DType>,
+    nbytes: u64,
+    location: Location,
+    byte_order: ByteOrder,
+    expanded_bytes: u64,
+    content: Box<dyn Content>,
+}
+
+/// What a container knows of a storage's bytes.
+pub(crate) trait Content: Send + Sync {
+    /// Fills `buf` from `offset`, in the file's byte order.
+    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]>;
+
+    /// All bytes where they lie in memory, if they do.
+    fn bytes(&self) -> Result<Option<&[u8]>>;
+
+    /// The absolute offset in the file, if the bytes stand there as they are.
+    fn file_offset(&self) -> Result<Option<u64>>;
+
+    /// Writes through a shared mapping.
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// The record's name, for messages.
+    fn record(&self) -> &str;
+}
+
+/// What a container tells of a storage.
+pub(crate) struct Description {
+    pub(crate) key: Box<str>,
+    pub(crate) dtype: Option<DType>,
+    pub(crate) nbytes: u64,
+    pub(crate) location: Location,
+    pub(crate) byte_order: ByteOrder,
+    pub(crate) expanded_bytes: u64,
+}
+
+impl Storage {
+    pub(crate) fn new(description: Description, content: impl Content + 'static) -> Self {
+        let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
+        let content = Box::new(content);
+        Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content }))
+    }
+
+    /// The key that the file gives it: `0`, `1`, … in zip archives.
+    pub fn key(&self) -> &str {
+        &self.0.key
+    }
+
+    /// The element type of the storage class in the file, such as `FloatStorage`; `None` for an untyped storage.
+    pub fn dtype(&self) -> Option<DType> {
+        self.0.dtype
+    }
+
+    /// Size in bytes.
+    pub fn nbytes(&self) -> u64 {
+        self.0.nbytes
+    }
+
+    /// Where it lived when it was saved.
+    pub fn location(&self) -> &Location {
+        &self.0.location
+    }
+
+    /// The byte order of the file.
+    pub fn byte_order(&self) -> ByteOrder {
+        self.0.byte_order
+    }
+
+    /// Whether both handles name the same storage.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// A number that is equal for handles of the same storage, and for no other while one of them lives.
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// The absolute offset of the first byte in the file; `None` where the record is compressed.
+    ///
+    /// # Errors
+    /// `Malformed` where the record's local header is damaged, `Io`.
+    pub fn checkpoint_offset(&self) -> Result<Option<u64>> {
+        self.0.content.file_offset().map_err(|error| self.blame(error))
+    }
+
+    /// The bytes where they lie, as elements of `dtype` in the given order, if that takes no copy: the
+    /// source is memory or a private mapping, the record is stored, and the order is the file's.
+    ///
+    /// # Errors
+    /// `Malformed` where the record's local header is damaged.
+    pub fn borrow_as(&self, dtype: DType, order: ByteOrder) -> Result<Option<&[u8]>> {
+        if self.swap_unit(dtype, order) > 1 {
+            return Ok(None);
+        }
+        let bytes = self.0.content.bytes().map_err(|error| self.blame(error))?;
+        Ok(bytes.filter(|bytes| u64::try_from(bytes.len()).ok() == Some(self.0.nbytes)))
+    }
+
+    /// Fills `buf` from byte `offset` on, as elements of `dtype` in the given order.
+    ///
+    /// A storage with a class of its own is swapped by that class, as PyTorch does; an untyped one by `dtype`.
+    ///
+    /// # Errors
+    /// `Misuse` where the range leaves the storage, `Malformed` where the record is damaged, `Io`.
+    pub fn read_as<'b>(
+        &self,
+        dtype: DType,
+        order: ByteOrder,
+        offset: u64,
+        buf: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b mut [u8]> {
+        let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
+        if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
+            let nbytes = self.0.nbytes;
+            return Err(Error::misuse(format!("{len} bytes from {offset} leave the storage's {nbytes} bytes")));
+        }
+        let bytes = self.0.content.read(offset, buf).map_err(|error| self.blame(error))?;
+        swap_in_place(bytes, self.swap_unit(dtype, order));
+        Ok(bytes)
+    }
+
+    /// All bytes, as elements of `dtype` in the given order.
+    ///
+    /// # Errors
+    /// As [`read_as`](Self::read_as), and `Io` where memory is short.
+    pub fn to_vec_as(&self, dtype: DType, order: ByteOrder) -> Result<Vec<u8>> {
+        let len = usize::try_from(self.0.nbytes).map_err(|_| out_of_memory(self.0.nbytes))?;
+        fill_vec(len, |buf| self.read_as(dtype, order, 0, buf))
+    }
+
+    /// All bytes in this machine's byte order.
+    ///
+    /// # Errors
+    /// As [`to_vec_as`](Self::to_vec_as).
+    pub fn to_vec(&self) -> Result<Vec<u8>> {
+        self.to_vec_as(self.0.dtype.unwrap_or(DType::UInt8), ByteOrder::NATIVE)
+    }
+
+    /// Writes through to the file, where it was opened with [`Mmap::Shared`](crate::Mmap::Shared).
+    ///
+    /// # Errors
+    /// `Misuse` where the range leaves the storage, `Io` for other sources.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
+            return Err(Error::misuse(format!("{len} bytes at {offset} leave the storage's {} bytes", self.0.nbytes)));
+        }
+        self.0.content.write(offset, bytes).map_err(|error| self.blame(error))
+    }
+
+    /// Bytes that a view may copy out beyond the storage's own.
+    pub(crate) fn expanded_bytes(&self) -> u64 {
+        self.0.expanded_bytes
+    }
+
+    /// How many bytes must be swapped together to get from the file's order to `order`; 1 for none.
+    fn swap_unit(&self, dtype: DType, order: ByteOrder) -> usize {
+        if self.0.byte_order == order { 1 } else { self.0.dtype.unwrap_or(dtype).swap_unit() }
+    }
+
+    fn blame(&self, error: Error) -> Error {
+        error.in_record(self.0.content.record())
+    }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { key, dtype, nbytes, location, .. } = &*self.0;
+        let dtype = dtype.map_or("untyped", DType::name);
+        write!(f, "Storage({key:?}, {dtype}, {nbytes} bytes, {location})")
+    }
+}
+
+/// A vector of `len` bytes that `fill` writes, without zeroing it first.
+pub(crate) fn fill_vec(
+    len: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<&mut [u8]>,
+) -> Result<Vec<u8>> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(len).map_err(|_| out_of_memory(u64::try_from(len).unwrap_or(u64::MAX)))?;
+    let spare = vec.spare_capacity_mut().get_mut(..len).unwrap_or_default();
+    let filled = fill(spare)?.len();
+    set_len(&mut vec, filled.min(len));
+    Ok(vec)
+}
+
+#[expect(unsafe_code, reason = "the bytes were read into the vector's spare capacity")]
+fn set_len(vec: &mut Vec<u8>, len: usize) {
+    // SAFETY: `fill_vec` hands the first `len` bytes of this empty vector's spare capacity to a function
+    // that returns them as initialised bytes, and no more than those are claimed.
+    unsafe { vec.set_len(len) }
+}
+
+pub(crate) fn out_of_memory(bytes: u64) -> Error {
+    Reason::Io(std::io::Error::new(std::io::ErrorKind::OutOfMemory, format!("{bytes} bytes do not fit in memory"))).into()
+}

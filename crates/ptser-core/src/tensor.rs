@@ -1,0 +1,363 @@
+//! A tensor as the file describes it: a view of a storage, or parts that are such views.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::byte_order::ByteOrder;
+use crate::dtype::DType;
+use crate::error::{Error, Reason, Result};
+use crate::layout;
+use crate::limits;
+use crate::location::Location;
+use crate::source::zeroed;
+use crate::storage::{Storage, fill_vec};
+
+/// A tensor: element type, shape, and where its elements lie. Sizes, strides and offsets are in elements.
+///
+/// Every number was checked against the storage when the file was opened.
+#[derive(Clone)]
+pub struct Tensor {
+    pub(crate) dtype: DType,
+    pub(crate) shape: Box<[usize]>,
+    pub(crate) stride: Box<[usize]>,
+    pub(crate) storage_offset: usize,
+    pub(crate) storage: Option<Storage>,
+    pub(crate) requires_grad: bool,
+    pub(crate) parameter: bool,
+    pub(crate) conj: bool,
+    pub(crate) neg: bool,
+    pub(crate) kind: TensorKind,
+}
+
+/// How a tensor's elements are held.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum TensorKind {
+    /// A view of one storage.
+    Strided,
+    /// A shape without data: a tensor of the `meta` device.
+    Meta,
+    /// Indices and values.
+    Sparse(Box<Sparse>),
+    /// Integers with a scale and a zero point.
+    Quantized(Box<Quantized>),
+    /// A tensor subclass that holds its data in its attributes.
+    Wrapper {
+        /// The device that the subclass reports.
+        device: Location,
+        /// The layout that it reports.
+        layout: Layout,
+    },
+}
+
+/// PyTorch's tensor layouts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Layout {
+    /// A view of a storage.
+    Strided,
+    /// Coordinates.
+    SparseCoo,
+    /// Compressed rows.
+    SparseCsr,
+    /// Compressed columns.
+    SparseCsc,
+    /// Compressed rows of blocks.
+    SparseBsr,
+    /// Compressed columns of blocks.
+    SparseBsc,
+    /// Opaque to everything but MKL-DNN.
+    Mkldnn,
+    /// Ragged.
+    Jagged,
+}
+
+/// The parts of a sparse tensor, each a tensor of its own.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Sparse {
+    /// Which of the five layouts.
+    pub layout: Layout,
+    /// `indices`; or `crow_indices`/`ccol_indices` and `col_indices`/`row_indices`; then `values`.
+    pub parts: Vec<(&'static str, Tensor)>,
+    /// Whether coordinates are known to be unique and sorted; `None` where the file does not say.
+    pub is_coalesced: Option<bool>,
+}
+
+/// The parameters of a quantized tensor.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Quantized {
+    /// One scale for all.
+    PerTensor {
+        /// The size of a step.
+        scale: f64,
+        /// The integer that stands for zero.
+        zero_point: i64,
+    },
+    /// One scale for each index of an axis.
+    PerChannel {
+        /// One a channel, where the file holds a tensor.
+        scales: QuantizedParameter,
+        /// One a channel.
+        zero_points: QuantizedParameter,
+        /// The axis of the channels.
+        axis: usize,
+    },
+}
+
+/// Scales or zero points, which files hold as a tensor or as a list.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum QuantizedParameter {
+    /// A one-dimensional tensor.
+    Tensor(Tensor),
+    /// Plain numbers.
+    List(Vec<f64>),
+}
+
+impl Layout {
+    /// PyTorch's name without `torch.`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Strided => "strided",
+            Self::SparseCoo => "sparse_coo",
+            Self::SparseCsr => "sparse_csr",
+            Self::SparseCsc => "sparse_csc",
+            Self::SparseBsr => "sparse_bsr",
+            Self::SparseBsc => "sparse_bsc",
+            Self::Mkldnn => "_mkldnn",
+            Self::Jagged => "jagged",
+        }
+    }
+
+    const ALL: [Self; 8] = [
+        Self::Strided,
+        Self::SparseCoo,
+        Self::SparseCsr,
+        Self::SparseCsc,
+        Self::SparseBsr,
+        Self::SparseBsc,
+        Self::Mkldnn,
+        Self::Jagged,
+    ];
+
+    /// Parses PyTorch's name, with or without `torch.`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = name.strip_prefix("torch.").unwrap_or(name);
+        Self::ALL.into_iter().find(|layout| layout.name() == name)
+    }
+}
+
+impl Tensor {
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The sizes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Elements between neighbours along each axis; empty for a tensor that is no view of a storage.
+    pub fn stride(&self) -> &[usize] {
+        &self.stride
+    }
+
+    /// The element of the storage that the view begins with.
+    pub fn storage_offset(&self) -> usize {
+        self.storage_offset
+    }
+
+    /// The storage it is a view of; `None` for meta and sparse tensors and for wrapper subclasses.
+    pub fn storage(&self) -> Option<&Storage> {
+        self.storage.as_ref()
+    }
+
+    /// Whether gradients are to be recorded.
+    pub fn requires_grad(&self) -> bool {
+        self.requires_grad
+    }
+
+    /// Whether it is a `torch.nn.Parameter`.
+    pub fn is_parameter(&self) -> bool {
+        self.parameter
+    }
+
+    /// Whether the view stands for the complex conjugate of what is stored. Reading resolves it.
+    pub fn is_conj(&self) -> bool {
+        self.conj
+    }
+
+    /// Whether the view stands for the negative of what is stored. Reading resolves it.
+    pub fn is_neg(&self) -> bool {
+        self.neg
+    }
+
+    /// How its elements are held.
+    pub fn kind(&self) -> &TensorKind {
+        &self.kind
+    }
+
+    /// The layout, as PyTorch names it.
+    pub fn layout(&self) -> Layout {
+        match &self.kind {
+            TensorKind::Strided | TensorKind::Meta | TensorKind::Quantized(_) => Layout::Strided,
+            TensorKind::Sparse(sparse) => sparse.layout,
+            TensorKind::Wrapper { layout, .. } => *layout,
+        }
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        layout::numel(&self.shape).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of all elements once they lie side by side; what the tensor takes in its storage may be less
+    /// (expanded views) or more.
+    pub fn nbytes(&self) -> usize {
+        self.numel().saturating_mul(self.dtype.element_size())
+    }
+
+    /// Whether the elements lie in C order without gaps.
+    pub fn is_contiguous(&self) -> bool {
+        layout::is_contiguous(&self.shape, &self.stride)
+    }
+
+    /// The parts of a sparse or quantized tensor by PyTorch's names, each a tensor of its own.
+    pub fn parts(&self) -> Vec<(&'static str, &Self)> {
+        match &self.kind {
+            TensorKind::Sparse(sparse) => sparse.parts.iter().map(|(name, part)| (*name, part)).collect(),
+            TensorKind::Quantized(quantized) => match &**quantized {
+                Quantized::PerTensor { .. } => Vec::new(),
+                Quantized::PerChannel { scales, zero_points, .. } => {
+                    let mut parts = Vec::new();
+                    for (name, parameter) in [("q_scales", scales), ("q_zero_points", zero_points)] {
+                        if let QuantizedParameter::Tensor(tensor) = parameter {
+                            parts.push((name, tensor));
+                        }
+                    }
+                    parts
+                }
+            },
+            TensorKind::Strided | TensorKind::Meta | TensorKind::Wrapper { .. } => Vec::new(),
+        }
+    }
+
+    /// The logical values in C order, little-endian, conjugation and negation resolved; quantized tensors
+    /// give their integers. Borrowed where they lie so in memory already.
+    ///
+    /// # Errors
+    /// `Unsupported` for meta and sparse tensors and wrapper subclasses, which have no such bytes;
+    /// `LimitExceeded` where an expanded view would take more memory than
+    /// [`Limits::expanded_bytes`](crate::Limits::expanded_bytes) allows; `Malformed` and `Io` from reading.
+    pub fn to_contiguous(&self) -> Result<Cow<'_, [u8]>> {
+        self.to_contiguous_in(ByteOrder::Little)
+    }
+
+    /// As [`to_contiguous`](Self::to_contiguous), in the given byte order.
+    ///
+    /// # Errors
+    /// As [`to_contiguous`](Self::to_contiguous).
+    pub fn to_contiguous_in(&self, order: ByteOrder) -> Result<Cow<'_, [u8]>> {
+        let size = self.dtype.element_size();
+        let nbytes = self.nbytes();
+        if nbytes == 0 && matches!(self.kind, TensorKind::Strided | TensorKind::Quantized(_)) {
+            return Ok(Cow::Borrowed(&[]));
+        }
+        let Some(storage) = &self.storage else { return Err(self.no_bytes()) };
+        let nbytes_u64 = u64::try_from(nbytes).unwrap_or(u64::MAX);
+        let allowed = storage.nbytes().saturating_add(storage.expanded_bytes());
+        limits::check("the copy of an expanded view", "expanded_bytes", nbytes_u64, allowed)?;
+
+        let start = self.storage_offset.saturating_mul(size);
+        let end = layout::extent(&self.shape, &self.stride, self.storage_offset).and_then(|end| end.checked_mul(size));
+        let end = end.ok_or_else(|| self.leaves_storage())?;
+        let contiguous = self.is_contiguous();
+
+        let mut bytes = if let Some(all) = storage.borrow_as(self.dtype, order)? {
+            let window = all.get(start..end).ok_or_else(|| self.leaves_storage())?;
+            if contiguous && !self.conj && !self.neg {
+                return Ok(Cow::Borrowed(window));
+            }
+            if contiguous { window.to_vec() } else { self.gather(window, nbytes)? }
+        } else {
+            let offset = u64::try_from(start).unwrap_or(u64::MAX);
+            let window = fill_vec(end.saturating_sub(start), |buf| storage.read_as(self.dtype, order, offset, buf))?;
+            if contiguous { window } else { self.gather(&window, nbytes)? }
+        };
+        self.resolve_signs(&mut bytes, order);
+        Ok(Cow::Owned(bytes))
+    }
+
+    fn gather(&self, window: &[u8], nbytes: usize) -> Result<Vec<u8>> {
+        fill_vec(nbytes, |buf| {
+            let out = zeroed(buf);
+            layout::gather(window, &self.shape, &self.stride, 0, self.dtype.element_size(), out)
+                .ok_or_else(|| self.leaves_storage())?;
+            Ok(out)
+        })
+    }
+
+    /// Negates numbers: imaginary parts for a conjugate, all of them for a negative.
+    fn resolve_signs(&self, bytes: &mut [u8], order: ByteOrder) {
+        if !(self.conj || self.neg) {
+            return;
+        }
+        for (place, number) in bytes.chunks_exact_mut(self.dtype.swap_unit()).enumerate() {
+            let imaginary = self.dtype.is_complex() && place % 2 == 1;
+            if self.neg ^ (self.conj && imaginary) {
+                match order {
+                    ByteOrder::Little => negate(self.dtype, number.iter_mut()),
+                    ByteOrder::Big => negate(self.dtype, number.iter_mut().rev()),
+                }
+            }
+        }
+    }
+
+    fn no_bytes(&self) -> Error {
+        let what = match &self.kind {
+            TensorKind::Meta => "a meta tensor has a shape and no values".to_owned(),
+            TensorKind::Sparse(sparse) => format!("a {} tensor has no values in C order; read its parts", sparse.layout.name()),
+            TensorKind::Wrapper { .. } => "a wrapper subclass holds its values in its attributes".to_owned(),
+            TensorKind::Strided | TensorKind::Quantized(_) => "the tensor has no storage".to_owned(),
+        };
+        Reason::Unsupported(what).into()
+    }
+
+    fn leaves_storage(&self) -> Error {
+        Reason::Tensor("the view leaves its storage".into()).into()
+    }
+}
+
+/// Negates one number whose bytes come least significant first: two's complement for integers, the sign bit
+/// for floats.
+fn negate<'b>(dtype: DType, bytes: impl DoubleEndedIterator<Item = &'b mut u8>) {
+    let integer =
+        matches!(dtype, DType::Int64 | DType::Int32 | DType::Int16 | DType::Int8 | DType::UInt8 | DType::UInt16 | DType::UInt32 | DType::UInt64);
+    if integer {
+        let mut carry = true;
+        for byte in bytes {
+            (*byte, carry) = (!*byte).overflowing_add(u8::from(carry));
+        }
+    } else if let Some(top) = bytes.rev().next() {
+        *top ^= 0x80;
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({}, {:?}", self.dtype, self.shape)?;
+        match &self.kind {
+            TensorKind::Strided if self.is_contiguous() => {}
+            TensorKind::Strided => write!(f, ", stride {:?}", self.stride)?,
+            TensorKind::Meta => write!(f, ", meta")?,
+            kind => write!(f, ", {kind:?}")?,
+        }
+        match &self.storage {
+            Some(storage) => write!(f, ", offset {} in {storage:?})", self.storage_offset),
+            None => write!(f, ")"),
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! PyTorch's functions that rebuild tensors, and the legacy ways to the same end. Each number is checked
+//! against the storage here, when the file is opened.
+
+use super::interpret::{Meaning, Reading, Spelling, TensorMeaning};
+use super::names::{Known, QScheme, Rebuild};
+use crate::dtype::DType;
+use crate::error::{Error, Reason, Result};
+use crate::layout;
+use crate::location::Location;
+use crate::pickle::{Node, NodeId, Object};
+use crate::storage::Storage;
+use crate::tensor::{Layout, Quantized, QuantizedParameter, Sparse, Tensor, TensorKind};
+
+impl Reading<'_> {
+    /// The meaning of a rebuild function's call.
+    pub(super) fn rebuild(&mut self, function: Rebuild, args: &[NodeId]) -> Result<Meaning> {
+        match function {
+            Rebuild::FromType | Rebuild::FromTypeV2 => self.from_type(args),
+            Rebuild::ParameterWithState => {
+                let &[tensor, requires_grad, _hooks, state] = args else { return Err(self.wrong_count(function, args)) };
+                let mut meaning = self.parameter_of(tensor, requires_grad)?;
+                meaning.attributes = self.some(state);
+                Ok(Meaning::Tensor(meaning))
+            }
+            Rebuild::Parameter => {
+                let &[tensor, requires_grad, _hooks] = args else { return Err(self.wrong_count(function, args)) };
+                Ok(Meaning::Tensor(self.parameter_of(tensor, requires_grad)?))
+            }
+            // Its argument is a NumPy array, which only an inert object can be.
+            Rebuild::DeviceFromNumpy => Ok(Meaning::Opaque),
+            _ => {
+                let tensor = self.plain(function, args)?;
+                Ok(self.add(tensor))
+            }
+        }
+    }
+
+    /// The functions that make a tensor from scratch.
+    fn plain(&self, function: Rebuild, args: &[NodeId]) -> Result<Tensor> {
+        match (function, args) {
+            (Rebuild::V1, &[storage, offset, size, stride]) => self.view(storage, None, offset, size, stride),
+            (Rebuild::V2, &[storage, offset, size, stride, requires_grad, _hooks]) => {
+                let tensor = self.view(storage, None, offset, size, stride)?;
+                self.with_flags(tensor, requires_grad, None)
+            }
+            (Rebuild::V2, &[storage, offset, size, stride, requires_grad, _hooks, metadata]) => {
+                let tensor = self.view(storage, None, offset, size, stride)?;
+                self.with_flags(tensor, requires_grad, Some(metadata))
+            }
+            (Rebuild::V3, &[storage, offset, size, stride, requires_grad, _hooks, dtype]) => {
+                let tensor = self.view(storage, Some(self.dtype(dtype)?), offset, size, stride)?;
+                self.with_flags(tensor, requires_grad, None)
+            }
+            (Rebuild::V3, &[storage, offset, size, stride, requires_grad, _hooks, dtype, metadata]) => {
+                let tensor = self.view(storage, Some(self.dtype(dtype)?), offset, size, stride)?;
+                self.with_flags(tensor, requires_grad, Some(metadata))
+            }
+            (Rebuild::Quantized, &[storage, offset, size, stride, parameters, requires_grad, _hooks]) => {
+                let tensor = self.view(storage, None, offset, size, stride)?;
+                let mut tensor = self.with_flags(tensor, requires_grad, None)?;
+                tensor.kind = TensorKind::Quantized(Box::new(self.quantizer(&tensor, parameters)?));
+                Ok(tensor)
+            }
+            (Rebuild::Sparse, &[layout, data]) => self.sparse(layout, data),
+            (Rebuild::MetaNoStorage, &[dtype, size, stride, requires_grad]) => {
+                let (shape, stride) = self.shape_and_stride(size, stride)?;
+                let tensor = Tensor { kind: TensorKind::Meta, ..shaped(self.dtype(dtype)?, shape, stride)? };
+                self.with_flags(tensor, requires_grad, None)
+            }
+            (
+                Rebuild::WrapperSubclass,
+                &[_class, dtype, size, stride, offset, layout, device, requires_grad],
+            ) => {
+                let (shape, stride) = self.shape_and_stride(size, stride)?;
+                let mut tensor = shaped(self.dtype(dtype)?, shape, stride)?;
+                tensor.storage_offset = self.index(offset, "storage offset")?;
+                let layout = match self.meaning_of(layout) {
+                    Some(Meaning::Layout(layout)) => *layout,
+                    _ => return Err(self.wrong(layout, "a layout")),
+                };
+                let device = match self.meaning_of(device) {
+                    Some(Meaning::Device(device)) => device.clone(),
+                    _ => self.graph.str(device).map(Location::new).ok_or_else(|| self.wrong(device, "a device"))?,
+                };
+                tensor.kind = TensorKind::Wrapper { device, layout };
+                self.with_flags(tensor, requires_grad, None)
+            }
+            (Rebuild::DeviceFromCpu, &[tensor, dtype, _device, requires_grad]) => {
+                let tensor = self.tensor(tensor)?.clone();
+                let dtype = self.dtype(dtype)?;
+                if dtype != tensor.dtype {
+                    return Err(Reason::Unsupported(format!("a device tensor of {dtype} saved as {}", tensor.dtype)).into());
+                }
+                self.with_flags(tensor, requires_grad, None)
+            }
+            _ => Err(self.wrong_count(function, args)),
+        }
+    }
+
+    /// `(function, type, args, state)`: a tensor with a class or attributes of its own.
+    fn from_type(&mut self, args: &[NodeId]) -> Result<Meaning> {
+        let &[function, class, inner, state] = args else {
+            return Err(self.wrong_args("torch._tensor._rebuild_from_type_v2", args));
+        };
+        let Some(inner) = self.graph.tuple(inner) else { return Err(self.wrong(inner, "a tuple of arguments")) };
+        let function = match self.known_global(function) {
+            Some(Known::Rebuild(Rebuild::FromType | Rebuild::FromTypeV2)) => None,
+            Some(Known::Rebuild(function)) => Some(function),
+            // A subclass with a rebuild function of its own: what the policy let through stays an object.
+            _ if matches!(self.graph.node(function), Node::Global(_)) => return Ok(Meaning::Opaque),
+            _ => None,
+        };
+        let Some(function) = function else {
+            return Err(self.wrong_args("torch._tensor._rebuild_from_type_v2", args));
+        };
+        let Meaning::Tensor(mut meaning) = self.rebuild(function, inner)? else { return Ok(Meaning::Opaque) };
+        meaning.class = (self.known_global(class) != Some(Known::Tensor)).then_some(class);
+        meaning.attributes = self.some(state);
+        Ok(Meaning::Tensor(meaning))
+    }
+
+    /// `torch.FloatTensor()` and its like, given a storage by `BUILD`.
+    pub(super) fn legacy_tensor(&mut self, object: &Object, dtype: Option<DType>, args: &[NodeId]) -> Result<Meaning> {
+        if !args.is_empty() {
+            return Err(self.wrong_args("a tensor class", args));
+        }
+        let tensor = match object.more.as_deref().and_then(|more| more.states.last()) {
+            None => shaped(dtype.unwrap_or(DType::Float32), Box::new([0]), Box::new([1]))?,
+            Some(&state) => {
+                let Some(&[storage, offset, size, stride]) = self.graph.tuple(state) else {
+                    return Err(self.wrong(state, "(storage, storage_offset, size, stride)"));
+                };
+                self.view(storage, None, offset, size, stride)?
+            }
+        };
+        Ok(self.add(tensor))
+    }
+
+    /// `torch.nn.parameter.Parameter(data[, requires_grad])`, with the state of torch 0.1 to 0.3 where there is one.
+    pub(super) fn parameter(&mut self, object: &Object, args: &[NodeId]) -> Result<Meaning> {
+        let (tensor, requires_grad) = match args {
+            &[tensor] => (tensor, None),
+            &[tensor, requires_grad] => (tensor, Some(requires_grad)),
+            _ => return Err(self.wrong_args("torch.nn.parameter.Parameter", args)),
+        };
+        let state = object.more.as_deref().and_then(|more| more.states.last());
+        // (requires_grad, volatile, hooks), or with data and grad before them.
+        let state = state.and_then(|&state| self.graph.tuple(state)).and_then(|state| match state {
+            &[requires_grad, _, _] | &[_, _, _, requires_grad, _] => Some(requires_grad),
+            _ => None,
+        });
+        let meaning = match requires_grad.or(state) {
+            Some(requires_grad) => self.parameter_of(tensor, requires_grad)?,
+            None => {
+                let mut parameter = self.tensor(tensor)?.clone();
+                parameter.parameter = true;
+                parameter.requires_grad = true;
+                self.place(parameter)
+            }
+        };
+        Ok(Meaning::Tensor(meaning))
+    }
+
+    fn parameter_of(&mut self, tensor: NodeId, requires_grad: NodeId) -> Result<TensorMeaning> {
+        let mut parameter = self.tensor(tensor)?.clone();
+        parameter.parameter = true;
+        parameter.requires_grad = self.flag(requires_grad, "requires_grad")?;
+        Ok(self.place(parameter))
+    }
+
+    fn add(&mut self, tensor: Tensor) -> Meaning {
+        Meaning::Tensor(self.place(tensor))
+    }
+
+    fn place(&mut self, tensor: Tensor) -> TensorMeaning {
+        self.tensors.push(tensor);
+        TensorMeaning { place: self.tensors.len().saturating_sub(1), class: None, attributes: None }
+    }
+
+    // Arguments.
+
+    /// A view, checked against its storage. Without a `dtype` it has the storage's.
+    fn view(
+        &self,
+        storage: NodeId,
+        dtype: Option<DType>,
+        offset: NodeId,
+        size: NodeId,
+        stride: NodeId,
+    ) -> Result<Tensor> {
+        let Some((storage, recorded)) = self.storage(storage) else { return Err(self.wrong(storage, "a storage")) };
+        let dtype = dtype.or(recorded).unwrap_or(DType::UInt8);
+        let storage_offset = self.index(offset, "storage offset")?;
+        let (shape, stride) = self.shape_and_stride(size, stride)?;
+        check_inside(storage, dtype, &shape, &stride, storage_offset)?;
+        Ok(Tensor { storage_offset, storage: Some(storage.clone()), ..shaped(dtype, shape, stride)? })
+    }
+
+    fn with_flags(&self, mut tensor: Tensor, requires_grad: NodeId, metadata: Option<NodeId>) -> Result<Tensor> {
+        tensor.requires_grad = self.flag(requires_grad, "requires_grad")?;
+        let Some(metadata) = metadata else { return Ok(tensor) };
+        match self.graph.node(metadata) {
+            Node::None => {}
+            Node::Dict(_) => {
+                for entry in self.graph.members(metadata).chunks_exact(2) {
+                    let &[name, value] = entry else { continue };
+                    match self.graph.str(name) {
+                        Some("conj") => tensor.conj = self.flag(value, "conj")?,
+                        Some("neg") => tensor.neg = self.flag(value, "neg")?,
+                        // Python attributes of its own; PyTorch ignores what it does not know.
+                        _ => {}
+                    }
+                }
+            }
+            _ => return Err(self.wrong(metadata, "a dict of math bits")),
+        }
+        if tensor.conj && !tensor.dtype.is_complex() {
+            return Err(Reason::Tensor(format!("the conj bit is set on a tensor of {}", tensor.dtype)).into());
+        }
+        Ok(tensor)
+    }
+
+    fn shape_and_stride(&self, size: NodeId, stride: NodeId) -> Result<(Box<[usize]>, Box<[usize]>)> {
+        let shape = self.dims(size, "size")?;
+        let stride = self.dims(stride, "stride")?;
+        if shape.len() != stride.len() {
+            let (size, stride) = (shape.len(), stride.len());
+            return Err(Reason::Tensor(format!("{size} sizes and {stride} strides")).into());
+        }
+        Ok((shape, stride))
+    }
+
+    /// A tuple, list or `torch.Size` of integers from zero up.
+    fn dims(&self, id: NodeId, what: &str) -> Result<Box<[usize]>> {
+        let id = match self.meaning_of(id) {
+            Some(Meaning::Size(sizes)) => *sizes,
+            _ => id,
+        };
+        if !matches!(self.graph.node(id), Node::Tuple(_) | Node::List(_)) {
+            return Err(self.wrong(id, &format!("a tuple of integers for the {what}")));
+        }
+        self.graph.members(id).iter().map(|&dim| self.index(dim, what)).collect()
+    }
+
+    fn index(&self, id: NodeId, what: &str) -> Result<usize> {
+        match self.graph.node(id) {
+            Node::Int(int) => usize::try_from(int).map_err(|_| Reason::Tensor(format!("a negative {what}: {int}")).into()),
+            _ => Err(self.wrong(id, &format!("an integer for the {what}"))),
+        }
+    }
+
+    fn flag(&self, id: NodeId, what: &str) -> Result<bool> {
+        match self.graph.node(id) {
+            Node::Bool(flag) => Ok(flag),
+            _ => Err(self.wrong(id, &format!("True or False for {what}"))),
+        }
+    }
+
+    fn dtype(&self, id: NodeId) -> Result<DType> {
+        match self.known_global(id) {
+            Some(Known::DType(dtype)) => Ok(dtype),
+            _ => Err(self.wrong(id, "a dtype")),
+        }
+    }
+
+    fn tensor(&self, id: NodeId) -> Result<&Tensor> {
+        match self.meaning_of(id) {
+            Some(Meaning::Tensor(meaning)) => self.tensors.get(meaning.place).ok_or_else(|| self.wrong(id, "a tensor")),
+            _ => Err(self.wrong(id, "a tensor")),
+        }
+    }
+
+    fn number(&self, id: NodeId) -> Result<f64> {
+        match self.graph.node(id) {
+            Node::Float(float) => Ok(float),
+            Node::Int(int) => i32::try_from(int).map(f64::from).map_err(|_| self.wrong(id, "a number")),
+            _ => Err(self.wrong(id, "a number")),
+        }
+    }
+
+    /// A state other than `None`.
+    fn some(&self, id: NodeId) -> Option<NodeId> {
+        (!matches!(self.graph.node(id), Node::None)).then_some(id)
+    }
+
+    fn quantizer(&self, tensor: &Tensor, parameters: NodeId) -> Result<Quantized> {
+        let members = self.graph.tuple(parameters).unwrap_or_default();
+        let scheme = match members.first().map(|&scheme| self.known_global(scheme)) {
+            Some(Some(Known::QScheme(scheme))) => scheme,
+            _ => return Err(self.wrong(parameters, "a quantization scheme with its parameters")),
+        };
+        match (scheme, members) {
+            (QScheme::PerTensorAffine, &[_, scale, zero_point]) => {
+                let Node::Int(zero_point) = self.graph.node(zero_point) else {
+                    return Err(self.wrong(zero_point, "an integer zero point"));
+                };
+                Ok(Quantized::PerTensor { scale: self.number(scale)?, zero_point })
+            }
+            (
+                QScheme::PerChannelAffine | QScheme::PerChannelAffineFloatQParams,
+                &[_, scales, zero_points, axis],
+            ) => {
+                let axis = self.index(axis, "axis")?;
+                let Some(&channels) = tensor.shape.get(axis) else {
+                    return Err(Reason::Tensor(format!("axis {axis} of {} dimensions", tensor.shape.len())).into());
+                };
+                let scales = self.per_channel(scales, channels)?;
+                let zero_points = self.per_channel(zero_points, channels)?;
+                Ok(Quantized::PerChannel { scales, zero_points, axis })
+            }
+            (QScheme::PerTensorSymmetric | QScheme::PerChannelSymmetric, _) => {
+                Err(Reason::Unsupported("a symmetric quantization scheme, which PyTorch cannot load either".into()).into())
+            }
+            _ => Err(self.wrong_args("a quantizer", members)),
+        }
+    }
+
+    fn per_channel(&self, id: NodeId, channels: usize) -> Result<QuantizedParameter> {
+        let parameter = match self.meaning_of(id) {
+            Some(Meaning::Tensor(_)) => QuantizedParameter::Tensor(self.tensor(id)?.clone()),
+            _ if matches!(self.graph.node(id), Node::List(_) | Node::Tuple(_)) => {
+                let numbers: Result<Vec<f64>> = self.graph.members(id).iter().map(|&id| self.number(id)).collect();
+                QuantizedParameter::List(numbers?)
+            }
+            _ => return Err(self.wrong(id, "one number a channel")),
+        };
+        let found = match &parameter {
+            QuantizedParameter::Tensor(tensor) => tensor.numel(),
+            QuantizedParameter::List(numbers) => numbers.len(),
+        };
+        if found != channels {
+            return Err(Reason::Tensor(format!("{found} quantization parameters for {channels} channels")).into());
+        }
+        Ok(parameter)
+    }
+
+    fn sparse(&self, layout: NodeId, data: NodeId) -> Result<Tensor> {
+        let Some(&Meaning::Layout(layout)) = self.meaning_of(layout) else {
+            return Err(self.wrong(layout, "a sparse layout"));
+        };
+        let names: &[&'static str] = match layout {
+            Layout::SparseCoo => &["indices", "values"],
+            Layout::SparseCsr | Layout::SparseBsr => &["crow_indices", "col_indices", "values"],
+            Layout::SparseCsc | Layout::SparseBsc => &["ccol_indices", "row_indices", "values"],
+            Layout::Strided | Layout::Mkldnn | Layout::Jagged => {
+                return Err(Reason::Tensor(format!("a sparse tensor of layout {}", layout.name())).into());
+            }
+        };
+        let members = self.graph.tuple(data).unwrap_or_default();
+        let (parts, rest) = members.split_at_checked(names.len()).ok_or_else(|| self.wrong(data, "the parts of a sparse tensor"))?;
+        let (size, is_coalesced) = match (layout, rest) {
+            (_, &[size]) => (size, None),
+            (Layout::SparseCoo, &[size, is_coalesced]) => (size, Some(is_coalesced)),
+            _ => return Err(self.wrong_args("a sparse tensor", members)),
+        };
+        let is_coalesced = match is_coalesced {
+            Some(id) if !matches!(self.graph.node(id), Node::None) => Some(self.flag(id, "is_coalesced")?),
+            _ => None,
+        };
+        let shape = self.dims(size, "size")?;
+        let mut tensors = Vec::with_capacity(parts.len());
+        for (&name, &part) in names.iter().zip(parts) {
+            tensors.push((name, self.tensor(part)?.clone()));
+        }
+        let dtype = tensors.last().map_or(DType::Float32, |(_, values)| values.dtype);
+        check_sparse(layout, &shape, &tensors)?;
+        let mut tensor = shaped(dtype, shape, Box::new([]))?;
+        tensor.kind = TensorKind::Sparse(Box::new(Sparse { layout, parts: tensors, is_coalesced }));
+        Ok(tensor)
+    }
+
+    fn wrong(&self, id: NodeId, expected: &str) -> Error {
+        Reason::Tensor(format!("expected {expected}, found {}", self.describe(id))).into()
+    }
+
+    fn wrong_count(&self, function: Rebuild, args: &[NodeId]) -> Error {
+        Reason::Tensor(format!("the rebuild function {function:?} cannot take {} arguments", args.len())).into()
+    }
+}
+
+/// A tensor of a shape, not yet a view of anything.
+fn shaped(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) -> Result<Tensor> {
+    if layout::numel(&shape).and_then(|numel| numel.checked_mul(dtype.element_size())).is_none() {
+        return Err(Reason::Tensor(format!("the number of elements of shape {} overflows", brief(&shape))).into());
+    }
+    Ok(Tensor {
+        dtype,
+        shape,
+        stride,
+        storage_offset: 0,
+        storage: None,
+        requires_grad: false,
+        parameter: false,
+        conj: false,
+        neg: false,
+        kind: TensorKind::Strided,
+    })
+}
+
+fn check_inside(storage: &Storage, dtype: DType, shape: &[usize], stride: &[usize], offset: usize) -> Result<()> {
+    let end = layout::extent(shape, stride, offset)
+        .and_then(|end| end.checked_mul(dtype.element_size()))
+        .and_then(|end| u64::try_from(end).ok());
+    if end.is_some_and(|end| end <= storage.nbytes()) {
+        return Ok(());
+    }
+    let end = end.map_or_else(|| "more than 2^64".to_owned(), |end| end.to_string());
+    Err(Reason::Tensor(format!(
+        "shape {}, stride {}, storage offset {offset} of {dtype} needs {end} bytes, its storage has {}",
+        brief(shape),
+        brief(stride),
+        storage.nbytes()
+    ))
+    .into())
+}
+
+/// What can be told of a sparse tensor without reading its indices.
+fn check_sparse(layout: Layout, shape: &[usize], parts: &[(&'static str, Tensor)]) -> Result<()> {
+    let wrong = |what: String| Err(Reason::Tensor(format!("{}: {what}", layout.name())).into());
+    let Some(((_, values), indices)) = parts.split_last() else { return wrong("no parts".into()) };
+    for (name, index) in indices {
+        if !matches!(index.dtype, DType::Int64 | DType::Int32) {
+            return wrong(format!("{name} of {}, expected int64 or int32", index.dtype));
+        }
+    }
+    match (layout, indices) {
+        (Layout::SparseCoo, [(_, indices)]) => {
+            let (&[sparse_dim, nnz], Some(&values_nnz)) = (&*indices.shape, values.shape.first()) else {
+                return wrong(format!("indices of {} and values of {} dimensions", indices.shape.len(), values.shape.len()));
+            };
+            if nnz != values_nnz {
+                return wrong(format!("{nnz} indices and {values_nnz} values"));
+            }
+            let dense_dim = values.shape.len().saturating_sub(1);
+            if sparse_dim.checked_add(dense_dim) != Some(shape.len()) {
+                return wrong(format!("{sparse_dim} sparse and {dense_dim} dense dimensions of {}", shape.len()));
+            }
+        }
+        (_, [_, (_, plain)]) => {
+            // Batches, then the number of stored elements, in both.
+            let batched = plain.shape.len();
+            if shape.len() < 2 || values.shape.get(..batched) != Some(&*plain.shape) {
+                return wrong(format!("indices of shape {} and values of {}", brief(&plain.shape), brief(&values.shape)));
+            }
+        }
+        _ => return wrong("parts are missing".into()),
+    }
+    Ok(())
+}
+
+/// A shape for a message, however many sizes it has.
+fn brief(sizes: &[usize]) -> String {
+    match sizes.get(..16) {
+        Some(first) if sizes.len() > 16 => format!("{first:?} and {} more", sizes.len().saturating_sub(16)),
+        _ => format!("{sizes:?}"),
+    }
+}

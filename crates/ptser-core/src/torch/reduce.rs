@@ -1,0 +1,202 @@
+//! Values that PyTorch's pickles build by a call: dictionaries, sets, bytes, complex numbers, sizes, devices.
+
+use super::interpret::{MappingKind, Meaning, Reading, Spelling};
+use super::names::Known;
+use crate::error::{Error, Reason, Result};
+use crate::location::Location;
+use crate::pickle::{Node, NodeId};
+use crate::tensor::Layout;
+
+impl Reading<'_> {
+    /// The meaning of `known(*args)`; `None` where `known` is not callable.
+    pub(super) fn value(&self, known: Known, args: &[NodeId]) -> Result<Option<Meaning>> {
+        Ok(Some(match known {
+            Known::OrderedDict => self.mapping(MappingKind::OrderedDict, args)?,
+            Known::Counter => self.mapping(MappingKind::Counter, args)?,
+            Known::DefaultDict => self.mapping(MappingKind::DefaultDict, args.get(1..).unwrap_or_default())?,
+            Known::Set => self.set(false, args)?,
+            Known::FrozenSet => self.set(true, args)?,
+            Known::Bytes => Meaning::Bytes(self.bytes("bytes", args)?),
+            Known::ByteArray => Meaning::ByteArray(self.bytes("bytearray", args)?),
+            Known::CodecsEncode => Meaning::Bytes(self.encode(args)?),
+            Known::Complex => self.complex(args)?,
+            Known::Size => self.size(args)?,
+            Known::Device => self.device(args)?,
+            Known::GetLayout => self.layout(args)?,
+            Known::DType(_)
+            | Known::QScheme(_)
+            | Known::StorageClass(_)
+            | Known::UntypedStorage
+            | Known::TypedStorage
+            | Known::TensorClass { .. }
+            | Known::Tensor
+            | Known::Parameter
+            | Known::Rebuild(_) => return Ok(None),
+        }))
+    }
+
+    /// `()`, `(dict,)`, or `(list of pairs,)`.
+    fn mapping(&self, kind: MappingKind, args: &[NodeId]) -> Result<Meaning> {
+        let base = match args {
+            [] => None,
+            &[base] => Some(base),
+            _ => return Err(self.wrong_args("a mapping", args)),
+        };
+        if let Some(base) = base {
+            let pairs = |members: &[NodeId]| members.iter().all(|&pair| self.is_pair(pair));
+            let fits = match self.graph.node(base) {
+                Node::Dict(_) => true,
+                Node::List(_) | Node::Tuple(_) => kind != MappingKind::Counter && pairs(self.graph.members(base)),
+                _ => false,
+            };
+            if !fits {
+                return Err(self.wrong_args("a mapping", args));
+            }
+        }
+        Ok(Meaning::Mapping { kind, base })
+    }
+
+    /// Old writers make pairs lists, newer ones tuples.
+    fn is_pair(&self, id: NodeId) -> bool {
+        matches!(self.graph.node(id), Node::Tuple(_) | Node::List(_)) && self.graph.members(id).len() == 2
+    }
+
+    fn set(&self, frozen: bool, args: &[NodeId]) -> Result<Meaning> {
+        let members = match args {
+            [] => None,
+            &[members] => Some(members),
+            _ => return Err(self.wrong_args("a set", args)),
+        };
+        if let Some(members) = members {
+            let list = matches!(self.graph.node(members), Node::List(_) | Node::Tuple(_));
+            let unhashable = |&id: &NodeId| {
+                matches!(self.graph.node(id), Node::List(_) | Node::Dict(_) | Node::Set(_) | Node::ByteArray(_))
+            };
+            if !list || self.graph.members(members).iter().any(unhashable) {
+                return Err(self.wrong_args("a set", args));
+            }
+        }
+        Ok(Meaning::Set { frozen, members })
+    }
+
+    /// `()`, `(bytes,)`, or `(str, codec)`. A length, which would make zeros, is refused.
+    fn bytes(&self, what: &str, args: &[NodeId]) -> Result<Box<[u8]>> {
+        match args {
+            [] => Ok([].into()),
+            &[bytes] => self.bytes_of(bytes).map(Box::from).ok_or_else(|| self.wrong_args(what, args)),
+            _ => self.encode(args),
+        }
+    }
+
+    /// The content of a node that is bytes.
+    pub(super) fn bytes_of(&self, id: NodeId) -> Option<&[u8]> {
+        match self.graph.node(id) {
+            Node::Bytes(span) | Node::ByteArray(span) => Some(self.graph.bytes(span)),
+            _ => match self.meaning_of(id)? {
+                Meaning::Bytes(bytes) | Meaning::ByteArray(bytes) => Some(bytes),
+                _ => None,
+            },
+        }
+    }
+
+    /// `_codecs.encode(str, codec)`: how protocol 2 spells bytes.
+    fn encode(&self, args: &[NodeId]) -> Result<Box<[u8]>> {
+        let &[text, codec] = args else { return Err(self.wrong_args("_codecs.encode", args)) };
+        let (Some(text), Some(codec)) = (self.graph.str(text), self.graph.str(codec)) else {
+            return Err(self.wrong_args("_codecs.encode", args));
+        };
+        match codec.to_ascii_lowercase().as_str() {
+            "latin1" | "latin-1" | "latin_1" | "iso-8859-1" | "iso8859-1" => {
+                let bytes: Result<Vec<u8>, _> = text.chars().map(|char| u8::try_from(u32::from(char))).collect();
+                bytes.map(Vec::into_boxed_slice).map_err(|_| {
+                    Reason::Object("a bytes literal holds characters beyond Latin-1".into()).into()
+                })
+            }
+            "utf-8" | "utf8" => Ok(text.as_bytes().into()),
+            "ascii" if text.is_ascii() => Ok(text.as_bytes().into()),
+            _ => Err(Reason::Refused(format!("_codecs.encode with codec {codec:?}, expected latin1 or utf-8")).into()),
+        }
+    }
+
+    fn complex(&self, args: &[NodeId]) -> Result<Meaning> {
+        let number = |id: NodeId| match self.graph.node(id) {
+            Node::Float(float) => Some(float),
+            Node::Int(int) => i32::try_from(int).ok().map(f64::from),
+            _ => None,
+        };
+        match args {
+            &[re, im] => number(re).zip(number(im)).map(|(re, im)| Meaning::Complex(re, im)),
+            &[text] => self.graph.str(text).and_then(parse_complex).map(|(re, im)| Meaning::Complex(re, im)),
+            _ => None,
+        }
+        .ok_or_else(|| self.wrong_args("complex", args))
+    }
+
+    fn size(&self, args: &[NodeId]) -> Result<Meaning> {
+        match args {
+            &[sizes] if self.is_size(sizes) => Ok(Meaning::Size(sizes)),
+            _ => Err(self.wrong_args("torch.Size", args)),
+        }
+    }
+
+    fn is_size(&self, id: NodeId) -> bool {
+        matches!(self.graph.node(id), Node::Tuple(_) | Node::List(_))
+            && self.graph.members(id).iter().all(|&size| matches!(self.graph.node(size), Node::Int(_)))
+    }
+
+    fn device(&self, args: &[NodeId]) -> Result<Meaning> {
+        let text = match args {
+            &[device] => self.graph.str(device).map(str::to_owned),
+            &[device, index] => match (self.graph.str(device), self.graph.node(index)) {
+                (Some(device), Node::Int(index)) if index >= 0 => Some(format!("{device}:{index}")),
+                (Some(device), Node::None) => Some(device.to_owned()),
+                _ => None,
+            },
+            _ => None,
+        };
+        text.map(|text| Meaning::Device(Location::new(text))).ok_or_else(|| self.wrong_args("torch.device", args))
+    }
+
+    fn layout(&self, args: &[NodeId]) -> Result<Meaning> {
+        let layout = match args {
+            &[name] => self.graph.str(name).and_then(|name| Layout::from_name(name.strip_prefix("torch.")?)),
+            _ => None,
+        };
+        layout.map(Meaning::Layout).ok_or_else(|| self.wrong_args("torch.serialization._get_layout", args))
+    }
+
+    /// The error for arguments that a call cannot take.
+    pub(super) fn wrong_args(&self, what: &str, args: &[NodeId]) -> Error {
+        let args: Vec<String> = args.iter().take(8).map(|&arg| self.describe(arg)).collect();
+        Reason::Object(format!("{what} cannot be made from ({})", args.join(", "))).into()
+    }
+}
+
+/// `complex("1+2j")`, for writers that pickle the text.
+fn parse_complex(text: &str) -> Option<(f64, f64)> {
+    let text = text.trim().trim_start_matches('(').trim_end_matches(')');
+    let Some(body) = text.strip_suffix('j') else { return Some((text.parse().ok()?, 0.0)) };
+    // The sign of the imaginary part: the last one that is not an exponent's.
+    let split = body.char_indices().rev().find(|&(at, char)| {
+        let exponent = body.get(..at).and_then(|before| before.chars().next_back()).is_some_and(|c| matches!(c, 'e' | 'E'));
+        at > 0 && matches!(char, '+' | '-') && !exponent
+    });
+    match split {
+        Some((at, _)) => Some((body.get(..at)?.parse().ok()?, body.get(at..)?.parse().ok()?)),
+        None => Some((0.0, body.parse().ok()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_complex;
+
+    #[test]
+    fn complex_text_splits_at_the_sign_that_is_no_exponents() {
+        assert_eq!(parse_complex("1+2j"), Some((1.0, 2.0)));
+        assert_eq!(parse_complex("(-1e-3-2.5e+2j)"), Some((-1e-3, -250.0)));
+        assert_eq!(parse_complex("3"), Some((3.0, 0.0)));
+        assert_eq!(parse_complex("-3j"), Some((0.0, -3.0)));
+        assert_eq!(parse_complex("j"), None);
+    }
+}
