@@ -1,1 +1,53 @@
-//! Placeholder.
+//! PyTorch checkpoints as candle tensors: storages are read once, and tensors that shared one in Python share
+//! one here.
+//!
+//! ```no_run
+//! use candle_core::{DType, Device};
+//! use candle_nn::VarBuilder;
+//! use ptser_candle::VarBuilderExt;
+//!
+//! let vb = VarBuilder::from_pt("model.pt", DType::F32, &Device::Cpu)?; // a tensor is read when asked for
+//! let tensors = ptser_candle::load("model.pt", &Device::Cpu)?; // all of them, in the order of the file
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+
+mod base;
+mod decode;
+mod dtype;
+mod error;
+mod fill;
+mod options;
+mod report;
+mod tensors;
+mod var_builder;
+mod view;
+
+use std::path::Path;
+
+use candle_core::{Device, Result};
+
+pub use options::PtOptions;
+pub use report::{Change, Note, Report};
+pub use tensors::{Loaded, PtTensors};
+pub use var_builder::VarBuilderExt;
+
+/// Loads all tensors of a checkpoint's state dict, sharing preserved, in the order of the file.
+///
+/// # Arguments
+/// * `path` - A checkpoint. The state dict is found at the root or under a customary key such as `state_dict`;
+///   choose another with [`PtOptions::state_dict`].
+/// * `device` - Where the tensors go.
+///
+/// # Errors
+/// Those of opening the file, and of an element type that candle has no lossless counterpart for.
+pub fn load<P: AsRef<Path>>(path: P, device: &Device) -> Result<Loaded> {
+    PtOptions::new().open(path)?.load_all(device)
+}
+
+/// Loads all tensors of a checkpoint in memory, as [`load`] does.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_buffer(bytes: impl AsRef<[u8]> + Send + Sync + 'static, device: &Device) -> Result<Loaded> {
+    PtOptions::new().from_bytes(bytes)?.load_all(device)
+}

@@ -17,6 +17,7 @@ mod location;
 mod pickle;
 mod repr;
 mod source;
+mod sparse;
 mod state_dict;
 mod storage;
 mod suggest;

@@ -173,7 +173,7 @@ impl Walk<'_> {
     fn branches<'v>(&self, value: Value<'v>) -> Option<Branches<'v>> {
         Some(match value.kind() {
             ValueKind::Tensor(tensor) => Branches::Tensor(tensor),
-            ValueKind::List | ValueKind::Tuple => Branches::Sequence,
+            ValueKind::List | ValueKind::Tuple | ValueKind::Deque => Branches::Sequence,
             ValueKind::Set | ValueKind::FrozenSet => Branches::Set,
             ValueKind::Dict | ValueKind::OrderedDict | ValueKind::Counter | ValueKind::DefaultDict => Branches::Mapping,
             ValueKind::Object => Branches::Object,

@@ -81,6 +81,7 @@ impl Repr {
                 self.sequence(value, depth, "(", if one { ",)" } else { ")" });
             }
             ValueKind::List => self.sequence(value, depth, "[", "]"),
+            ValueKind::Deque => self.sequence(value, depth, "deque([", "])"),
             ValueKind::Size => self.sequence(value, depth, "torch.Size([", "])"),
             ValueKind::Set if value.is_empty() => self.out.push_str("set()"),
             ValueKind::Set => self.sequence(value, depth, "{", "}"),

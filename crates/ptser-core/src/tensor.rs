@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
@@ -10,6 +11,7 @@ use crate::layout;
 use crate::limits;
 use crate::location::Location;
 use crate::source::zeroed;
+use crate::sparse::IndexRule;
 use crate::storage::{Storage, fill_vec};
 
 /// A tensor: element type, shape, and where its elements lie. Sizes, strides and offsets are in elements.
@@ -27,6 +29,8 @@ pub struct Tensor {
     pub(crate) conj: bool,
     pub(crate) neg: bool,
     pub(crate) kind: TensorKind,
+    /// For the indices of a sparse tensor, what they must satisfy.
+    pub(crate) index_rule: Option<Arc<IndexRule>>,
 }
 
 /// How a tensor's elements are held.
@@ -251,7 +255,8 @@ impl Tensor {
     /// # Errors
     /// `Unsupported` for meta and sparse tensors and wrapper subclasses, which have no such bytes;
     /// `LimitExceeded` where an expanded view would take more memory than
-    /// [`Limits::expanded_bytes`](crate::Limits::expanded_bytes) allows; `Malformed` and `Io` from reading.
+    /// [`Limits::expanded_bytes`](crate::Limits::expanded_bytes) allows; `Malformed` where the record is damaged
+    /// or the indices of a sparse tensor leave it; `Io`.
     pub fn to_contiguous(&self) -> Result<Cow<'_, [u8]>> {
         self.to_contiguous_in(ByteOrder::Little)
     }
@@ -261,6 +266,14 @@ impl Tensor {
     /// # Errors
     /// As [`to_contiguous`](Self::to_contiguous).
     pub fn to_contiguous_in(&self, order: ByteOrder) -> Result<Cow<'_, [u8]>> {
+        let values = self.values(order)?;
+        if let Some(rule) = &self.index_rule {
+            rule.check(self.dtype, order, &self.shape, &values)?;
+        }
+        Ok(values)
+    }
+
+    fn values(&self, order: ByteOrder) -> Result<Cow<'_, [u8]>> {
         let size = self.dtype.element_size();
         let nbytes = self.nbytes();
         if nbytes == 0 && matches!(self.kind, TensorKind::Strided | TensorKind::Quantized(_)) {

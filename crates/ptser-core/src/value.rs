@@ -56,6 +56,8 @@ pub enum ValueKind<'c> {
     List,
     /// A tuple: see [`Value::items`].
     Tuple,
+    /// `collections.deque`: see [`Value::items`].
+    Deque,
     /// `torch.Size`: see [`Value::items`].
     Size,
     /// A set: see [`Value::items`].
@@ -157,6 +159,7 @@ impl<'c> Value<'c> {
             Meaning::Mapping { kind: MappingKind::OrderedDict, .. } => ValueKind::OrderedDict,
             Meaning::Mapping { kind: MappingKind::Counter, .. } => ValueKind::Counter,
             Meaning::Mapping { kind: MappingKind::DefaultDict, .. } => ValueKind::DefaultDict,
+            Meaning::Deque { .. } => ValueKind::Deque,
             Meaning::Set { frozen: false, .. } => ValueKind::Set,
             Meaning::Set { frozen: true, .. } => ValueKind::FrozenSet,
             Meaning::Bytes(bytes) => ValueKind::Bytes(bytes),
@@ -189,6 +192,7 @@ impl<'c> Value<'c> {
             ValueKind::ByteArray(_) => "bytearray",
             ValueKind::List => "list",
             ValueKind::Tuple => "tuple",
+            ValueKind::Deque => "collections.deque",
             ValueKind::Size => "torch.Size",
             ValueKind::Set => "set",
             ValueKind::FrozenSet => "frozenset",
@@ -279,12 +283,12 @@ impl<'c> Value<'c> {
 
     // Sequences.
 
-    /// The members of a list, tuple, `torch.Size`, set or frozenset, in order; of anything else nothing.
+    /// The members of a list, tuple, deque, `torch.Size`, set or frozenset, in order; of anything else nothing.
     pub fn items(self) -> impl Iterator<Item = Self> {
         let graph = &self.document.graph;
         let (members, added): (&[NodeId], &[NodeId]) = match self.document.meaning(self.id) {
             Some((_, Meaning::Size(sizes))) => (graph.members(*sizes), &[]),
-            Some((object, Meaning::Set { members, .. })) => (
+            Some((object, Meaning::Set { members, .. } | Meaning::Deque { members })) => (
                 members.map_or(&[][..], |members| graph.members(members)),
                 object.more.as_deref().map_or(&[][..], |more| more.items.as_slice()),
             ),
@@ -295,7 +299,7 @@ impl<'c> Value<'c> {
         members.iter().chain(added).map(move |&id| self.at(id))
     }
 
-    /// The member of a list, tuple or `torch.Size` at `index`.
+    /// The member of a list, tuple, deque or `torch.Size` at `index`.
     ///
     /// # Errors
     /// `Misuse` that tells how many there are.

@@ -53,6 +53,8 @@ pub(crate) enum Compression {
 }
 
 const LOCAL_HEADER_SIZE: u64 = 30;
+/// The flags of records whose bytes are not what they seem: encrypted, a patch, strongly encrypted, masked.
+const ENCRYPTED: u16 = 1 | 1 << 5 | 1 << 6 | 1 << 13;
 
 impl Archive {
     /// Reads the directory.
@@ -90,7 +92,7 @@ impl Archive {
             let header_at = entry.header_start();
             let stored_size = entry.compressed_size();
             let compression = match entry.compression() {
-                _ if entry.encrypted() => Compression::Unsupported("it is encrypted"),
+                _ if entry.flags().as_u16() & ENCRYPTED != 0 => Compression::Unsupported("it is encrypted or a patch"),
                 CompressionMethod::Stored => Compression::Stored,
                 CompressionMethod::Deflated => Compression::Deflated,
                 _ => Compression::Unsupported("its compression method is neither stored nor deflated"),

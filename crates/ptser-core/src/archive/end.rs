@@ -19,6 +19,8 @@ const END_SIZE: u64 = 22;
 const LOCATOR_SIZE: u64 = 20;
 const END64_SIZE: u64 = 56;
 const COMMENT_MAX: u64 = 0xFFFF;
+/// How many signatures that turn out not to be an end record's are looked at: a comment may hold some.
+const SIGNATURES_MAX: usize = 16;
 
 /// The offset of the archive's first byte in the source.
 ///
@@ -26,54 +28,96 @@ const COMMENT_MAX: u64 = 0xFFFF;
 /// `Malformed` where no end record is found or none of the places it leads to holds a directory.
 pub(crate) fn archive_start(source: &dyn ReadAt) -> Result<u64> {
     let size = source.size();
-    let tail_len = size.min(END_SIZE.saturating_add(COMMENT_MAX).saturating_add(LOCATOR_SIZE).saturating_add(END64_SIZE));
+    let tail_len = size.min([END_SIZE, COMMENT_MAX, LOCATOR_SIZE, END64_SIZE].iter().sum());
     let tail_start = size.saturating_sub(tail_len);
     let mut tail = vec![0; usize::try_from(tail_len).unwrap_or(0)];
     source.read_exact_at(&mut tail, tail_start)?;
 
-    let last = tail
-        .windows(END.len())
-        .rposition(|window| window == END)
-        .and_then(|at| Some((at, tail.get(at..)?)))
-        .filter(|(_, record)| record.len() >= usize::try_from(END_SIZE).unwrap_or(usize::MAX))
-        .ok_or_else(|| Reason::Archive("the central directory was not found at its end".into()))?;
-    let (at, record) = last;
-    let end_at = tail_start.saturating_add(u64::try_from(at).unwrap_or(u64::MAX));
-    let directory_size = u64::from(u32_at(record, 12));
-    let directory_offset = u64::from(u32_at(record, 16));
-
-    let mut candidates = Vec::with_capacity(3);
-    if let Some(locator_at) = end_at.checked_sub(LOCATOR_SIZE) {
-        let locator = read::<20>(source, locator_at)?;
-        if locator.starts_with(&END64_LOCATOR) {
-            // The zip64 record lies right before its locator; the locator says where it thinks it is.
-            if let Some(end64_at) = locator_at.checked_sub(END64_SIZE) {
-                let end64 = read::<56>(source, end64_at)?;
-                if end64.starts_with(&END64) {
-                    let claimed_at = u64_at(&locator, 8);
-                    let offset = u64_at(&end64, 48);
-                    candidates.extend(end64_at.checked_sub(claimed_at).map(|start| (start, offset)));
-                }
-            }
-        }
-    }
-    let directory_at = end_at.checked_sub(directory_size);
-    candidates.extend(directory_at.and_then(|at| Some((at.checked_sub(directory_offset)?, directory_offset))));
-    candidates.push((0, directory_offset));
-
-    for (start, offset) in candidates {
-        let Some(directory) = start.checked_add(offset).filter(|at| at.saturating_add(4) <= size) else { continue };
-        if read::<4>(source, directory)? == DIRECTORY_ENTRY {
+    let file = Tail { source, start: tail_start, bytes: tail };
+    let ends: Vec<(u64, [u8; 22])> = file.end_records().take(SIGNATURES_MAX).collect();
+    for (at, record) in &ends {
+        if let Some(start) = file.start_of(*at, record)? {
             return Ok(start);
         }
     }
-    Err(Reason::Archive("the end record does not lead to a central directory".into()).into())
+    let what = if ends.is_empty() {
+        "the central directory was not found at its end"
+    } else {
+        "the end record does not lead to a central directory"
+    };
+    Err(Reason::Archive(what.into()).into())
 }
 
-fn read<const N: usize>(source: &dyn ReadAt, offset: u64) -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    source.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes)
+/// Where an end record says that the directory is.
+struct Claim {
+    /// The archive's first byte.
+    start: u64,
+    /// The directory, from there.
+    offset: u64,
+    size: u64,
+    /// The record behind the directory.
+    end_at: u64,
+}
+
+/// A source whose last bytes were read.
+struct Tail<'s> {
+    source: &'s dyn ReadAt,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Tail<'_> {
+    /// What may be end records, the last one first.
+    fn end_records(&self) -> impl Iterator<Item = (u64, [u8; 22])> {
+        self.bytes.windows(22).enumerate().rev().filter_map(|(at, window)| {
+            let record = *window.first_chunk::<22>()?;
+            let at = self.start.checked_add(u64::try_from(at).ok()?)?;
+            record.starts_with(&END).then_some((at, record))
+        })
+    }
+
+    /// The archive's first byte, if the end record leads to a directory.
+    fn start_of(&self, end_at: u64, record: &[u8; 22]) -> Result<Option<u64>> {
+        let mut claims = self.claims64(end_at)?;
+        let (size, offset) = (u64::from(u32_at(record, 12)), u64::from(u32_at(record, 16)));
+        let behind_prefix = end_at.checked_sub(size).and_then(|directory| directory.checked_sub(offset));
+        claims.extend(behind_prefix.into_iter().chain([0]).map(|start| Claim { start, offset, size, end_at }));
+        for Claim { start, offset, size, end_at } in claims {
+            let Some(directory) = start.checked_add(offset) else { continue };
+            let fits = directory.checked_add(size).is_some_and(|end| end <= end_at);
+            if fits && directory < end_at && self.read(directory)? == Some(DIRECTORY_ENTRY) {
+                return Ok(Some(start));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the zip64 record says, where there is one.
+    fn claims64(&self, end_at: u64) -> Result<Vec<Claim>> {
+        let Some(locator_at) = end_at.checked_sub(LOCATOR_SIZE) else { return Ok(Vec::new()) };
+        let Some(locator) = self.read::<20>(locator_at)?.filter(|locator| locator.starts_with(&END64_LOCATOR)) else {
+            return Ok(Vec::new());
+        };
+        // The zip64 record lies right before its locator; the locator says where it thinks it is.
+        let Some(end_at) = locator_at.checked_sub(END64_SIZE) else { return Ok(Vec::new()) };
+        let Some(record) = self.read::<56>(end_at)?.filter(|record| record.starts_with(&END64)) else {
+            return Ok(Vec::new());
+        };
+        let start = end_at.checked_sub(u64_at(&locator, 8));
+        let (size, offset) = (u64_at(&record, 40), u64_at(&record, 48));
+        Ok(start.map(|start| Claim { start, offset, size, end_at }).into_iter().collect())
+    }
+
+    /// Some bytes at an offset; `None` past the end of the source.
+    fn read<const N: usize>(&self, offset: u64) -> Result<Option<[u8; N]>> {
+        let in_tail = offset.checked_sub(self.start).and_then(|skip| self.bytes.get(usize::try_from(skip).ok()?..));
+        if let Some(rest) = in_tail {
+            return Ok(rest.first_chunk().copied());
+        }
+        let mut bytes = [0; N];
+        self.source.read_exact_at(&mut bytes, offset)?;
+        Ok(Some(bytes))
+    }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

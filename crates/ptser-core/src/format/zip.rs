@@ -63,6 +63,8 @@ impl ZipFile {
             "an exported program (.pt2); its weights are read by torch.export.load"
         } else if self.archive.find(".data/extern_modules").is_some() {
             "a torch.package archive; it is read by torch.package.PackageImporter"
+        } else if self.archive.find("model.json").is_some() {
+            "a TorchScript program of torch before 1.4; load and save it with torch 1.4 to 2.0"
         } else {
             return self.archive.expect(PICKLE).map(drop);
         };

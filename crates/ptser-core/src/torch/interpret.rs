@@ -20,7 +20,9 @@ pub(crate) enum Meaning {
     Opaque,
     /// A mapping: the entries of `base` (a dict, or a list of pairs), then those set on the object.
     Mapping { kind: MappingKind, base: Option<NodeId> },
-    /// The members of a list or tuple, if any.
+    /// The members of a list or tuple, if any; then those appended to the object.
+    Deque { members: Option<NodeId> },
+    /// The members of a list or tuple, if any; then those added to the object.
     Set { frozen: bool, members: Option<NodeId> },
     Bytes(Box<[u8]>),
     ByteArray(Box<[u8]>),
@@ -147,15 +149,16 @@ impl Reading<'_> {
     fn check_additions(&self, object: &Object, meaning: &Meaning) -> Result<()> {
         let Some(more) = &object.more else { return Ok(()) };
         let mapping = matches!(meaning, Meaning::Mapping { .. });
-        let set = matches!(meaning, Meaning::Set { frozen: false, .. });
+        let grows = matches!(meaning, Meaning::Set { frozen: false, .. } | Meaning::Deque { .. });
         let wrong = |what: &str| Err(Reason::Object(format!("{what} {}", self.describe(object.callable))).into());
         if !more.entries.is_empty() && !mapping {
             return wrong("items are set on a");
         }
-        if !more.items.is_empty() && !set {
+        if !more.items.is_empty() && !grows {
             return wrong("items are added to a");
         }
-        if !more.states.is_empty() && !matches!(meaning, Meaning::Mapping { .. } | Meaning::Tensor(_)) {
+        let has_attributes = matches!(meaning, Meaning::Mapping { .. } | Meaning::Deque { .. } | Meaning::Tensor(_));
+        if !more.states.is_empty() && !has_attributes {
             return wrong("a state is given to a");
         }
         Ok(())

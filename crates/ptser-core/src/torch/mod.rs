@@ -8,6 +8,7 @@ mod persistent;
 mod python2;
 mod rebuild;
 mod reduce;
+mod sparse;
 
 pub use globals::{Globals, Verdict};
 pub(crate) use interpret::{Interpretation, Meaning, MappingKind, interpret};

@@ -8,6 +8,7 @@ pub(crate) enum Known {
     OrderedDict,
     Counter,
     DefaultDict,
+    Deque,
     Set,
     FrozenSet,
     Bytes,
@@ -66,6 +67,7 @@ pub(crate) fn known(full: &str) -> Option<Known> {
         "collections.OrderedDict" => Known::OrderedDict,
         "collections.Counter" => Known::Counter,
         "collections.defaultdict" => Known::DefaultDict,
+        "collections.deque" => Known::Deque,
         "builtins.set" => Known::Set,
         "builtins.frozenset" => Known::FrozenSet,
         "builtins.bytes" => Known::Bytes,
@@ -137,7 +139,7 @@ impl Known {
     /// `bytes`, without which PyTorch cannot load the `b""` that it saves.
     pub(crate) fn weights_only(self) -> bool {
         match self {
-            Self::DefaultDict | Self::FrozenSet | Self::Rebuild(Rebuild::FromType) => false,
+            Self::DefaultDict | Self::Deque | Self::FrozenSet | Self::Rebuild(Rebuild::FromType) => false,
             Self::OrderedDict
             | Self::Counter
             | Self::Set

@@ -9,7 +9,7 @@ use crate::layout;
 use crate::location::Location;
 use crate::pickle::{Node, NodeId, Object};
 use crate::storage::Storage;
-use crate::tensor::{Layout, Quantized, QuantizedParameter, Sparse, Tensor, TensorKind};
+use crate::tensor::{Quantized, QuantizedParameter, Tensor, TensorKind};
 
 impl Reading<'_> {
     /// The meaning of a rebuild function's call.
@@ -231,7 +231,7 @@ impl Reading<'_> {
     }
 
     /// A tuple, list or `torch.Size` of integers from zero up.
-    fn dims(&self, id: NodeId, what: &str) -> Result<Box<[usize]>> {
+    pub(super) fn dims(&self, id: NodeId, what: &str) -> Result<Box<[usize]>> {
         let id = match self.meaning_of(id) {
             Some(Meaning::Size(sizes)) => *sizes,
             _ => id,
@@ -249,7 +249,7 @@ impl Reading<'_> {
         }
     }
 
-    fn flag(&self, id: NodeId, what: &str) -> Result<bool> {
+    pub(super) fn flag(&self, id: NodeId, what: &str) -> Result<bool> {
         match self.graph.node(id) {
             Node::Bool(flag) => Ok(flag),
             _ => Err(self.wrong(id, &format!("True or False for {what}"))),
@@ -263,7 +263,7 @@ impl Reading<'_> {
         }
     }
 
-    fn tensor(&self, id: NodeId) -> Result<&Tensor> {
+    pub(super) fn tensor(&self, id: NodeId) -> Result<&Tensor> {
         match self.meaning_of(id) {
             Some(Meaning::Tensor(meaning)) => self.tensors.get(meaning.place).ok_or_else(|| self.wrong(id, "a tensor")),
             _ => Err(self.wrong(id, "a tensor")),
@@ -334,42 +334,7 @@ impl Reading<'_> {
         Ok(parameter)
     }
 
-    fn sparse(&self, layout: NodeId, data: NodeId) -> Result<Tensor> {
-        let Some(&Meaning::Layout(layout)) = self.meaning_of(layout) else {
-            return Err(self.wrong(layout, "a sparse layout"));
-        };
-        let names: &[&'static str] = match layout {
-            Layout::SparseCoo => &["indices", "values"],
-            Layout::SparseCsr | Layout::SparseBsr => &["crow_indices", "col_indices", "values"],
-            Layout::SparseCsc | Layout::SparseBsc => &["ccol_indices", "row_indices", "values"],
-            Layout::Strided | Layout::Mkldnn | Layout::Jagged => {
-                return Err(Reason::Tensor(format!("a sparse tensor of layout {}", layout.name())).into());
-            }
-        };
-        let members = self.graph.tuple(data).unwrap_or_default();
-        let (parts, rest) = members.split_at_checked(names.len()).ok_or_else(|| self.wrong(data, "the parts of a sparse tensor"))?;
-        let (size, is_coalesced) = match (layout, rest) {
-            (_, &[size]) => (size, None),
-            (Layout::SparseCoo, &[size, is_coalesced]) => (size, Some(is_coalesced)),
-            _ => return Err(self.wrong_args("a sparse tensor", members)),
-        };
-        let is_coalesced = match is_coalesced {
-            Some(id) if !matches!(self.graph.node(id), Node::None) => Some(self.flag(id, "is_coalesced")?),
-            _ => None,
-        };
-        let shape = self.dims(size, "size")?;
-        let mut tensors = Vec::with_capacity(parts.len());
-        for (&name, &part) in names.iter().zip(parts) {
-            tensors.push((name, self.tensor(part)?.clone()));
-        }
-        let dtype = tensors.last().map_or(DType::Float32, |(_, values)| values.dtype);
-        check_sparse(layout, &shape, &tensors)?;
-        let mut tensor = shaped(dtype, shape, Box::new([]))?;
-        tensor.kind = TensorKind::Sparse(Box::new(Sparse { layout, parts: tensors, is_coalesced }));
-        Ok(tensor)
-    }
-
-    fn wrong(&self, id: NodeId, expected: &str) -> Error {
+    pub(super) fn wrong(&self, id: NodeId, expected: &str) -> Error {
         Reason::Tensor(format!("expected {expected}, found {}", self.describe(id))).into()
     }
 
@@ -381,9 +346,18 @@ impl Reading<'_> {
 /// A tensor of a shape, not yet a view of anything.
 fn shaped(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) -> Result<Tensor> {
     if layout::numel(&shape).and_then(|numel| numel.checked_mul(dtype.element_size())).is_none() {
-        return Err(Reason::Tensor(format!("the number of elements of shape {} overflows", brief(&shape))).into());
+        return Err(overflow(&shape));
     }
-    Ok(Tensor {
+    Ok(unplaced(dtype, shape, stride))
+}
+
+/// The error for a shape of more elements than can be counted.
+pub(super) fn overflow(shape: &[usize]) -> Error {
+    Reason::Tensor(format!("the number of elements of shape {} overflows", brief(shape))).into()
+}
+
+pub(super) fn unplaced(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) -> Tensor {
+    Tensor {
         dtype,
         shape,
         stride,
@@ -394,7 +368,8 @@ fn shaped(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) -> Result<Ten
         conj: false,
         neg: false,
         kind: TensorKind::Strided,
-    })
+        index_rule: None,
+    }
 }
 
 fn check_inside(storage: &Storage, dtype: DType, shape: &[usize], stride: &[usize], offset: usize) -> Result<()> {
@@ -414,42 +389,8 @@ fn check_inside(storage: &Storage, dtype: DType, shape: &[usize], stride: &[usiz
     .into())
 }
 
-/// What can be told of a sparse tensor without reading its indices.
-fn check_sparse(layout: Layout, shape: &[usize], parts: &[(&'static str, Tensor)]) -> Result<()> {
-    let wrong = |what: String| Err(Reason::Tensor(format!("{}: {what}", layout.name())).into());
-    let Some(((_, values), indices)) = parts.split_last() else { return wrong("no parts".into()) };
-    for (name, index) in indices {
-        if !matches!(index.dtype, DType::Int64 | DType::Int32) {
-            return wrong(format!("{name} of {}, expected int64 or int32", index.dtype));
-        }
-    }
-    match (layout, indices) {
-        (Layout::SparseCoo, [(_, indices)]) => {
-            let (&[sparse_dim, nnz], Some(&values_nnz)) = (&*indices.shape, values.shape.first()) else {
-                return wrong(format!("indices of {} and values of {} dimensions", indices.shape.len(), values.shape.len()));
-            };
-            if nnz != values_nnz {
-                return wrong(format!("{nnz} indices and {values_nnz} values"));
-            }
-            let dense_dim = values.shape.len().saturating_sub(1);
-            if sparse_dim.checked_add(dense_dim) != Some(shape.len()) {
-                return wrong(format!("{sparse_dim} sparse and {dense_dim} dense dimensions of {}", shape.len()));
-            }
-        }
-        (_, [_, (_, plain)]) => {
-            // Batches, then the number of stored elements, in both.
-            let batched = plain.shape.len();
-            if shape.len() < 2 || values.shape.get(..batched) != Some(&*plain.shape) {
-                return wrong(format!("indices of shape {} and values of {}", brief(&plain.shape), brief(&values.shape)));
-            }
-        }
-        _ => return wrong("parts are missing".into()),
-    }
-    Ok(())
-}
-
 /// A shape for a message, however many sizes it has.
-fn brief(sizes: &[usize]) -> String {
+pub(super) fn brief(sizes: &[usize]) -> String {
     match sizes.get(..16) {
         Some(first) if sizes.len() > 16 => format!("{first:?} and {} more", sizes.len().saturating_sub(16)),
         _ => format!("{sizes:?}"),

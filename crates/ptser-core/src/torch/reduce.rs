@@ -14,6 +14,7 @@ impl Reading<'_> {
             Known::OrderedDict => self.mapping(MappingKind::OrderedDict, args)?,
             Known::Counter => self.mapping(MappingKind::Counter, args)?,
             Known::DefaultDict => self.mapping(MappingKind::DefaultDict, args.get(1..).unwrap_or_default())?,
+            Known::Deque => self.deque(args)?,
             Known::Set => self.set(false, args)?,
             Known::FrozenSet => self.set(true, args)?,
             Known::Bytes => Meaning::Bytes(self.bytes("bytes", args)?),
@@ -59,6 +60,19 @@ impl Reading<'_> {
     /// Old writers make pairs lists, newer ones tuples.
     fn is_pair(&self, id: NodeId) -> bool {
         matches!(self.graph.node(id), Node::Tuple(_) | Node::List(_)) && self.graph.members(id).len() == 2
+    }
+
+    /// `()`, `(items,)`, or `(items, maxlen)`.
+    fn deque(&self, args: &[NodeId]) -> Result<Meaning> {
+        let members = match args {
+            [] => None,
+            &[members] | &[members, _] => Some(members),
+            _ => return Err(self.wrong_args("a deque", args)),
+        };
+        if members.is_some_and(|members| !matches!(self.graph.node(members), Node::List(_) | Node::Tuple(_))) {
+            return Err(self.wrong_args("a deque", args));
+        }
+        Ok(Meaning::Deque { members })
     }
 
     fn set(&self, frozen: bool, args: &[NodeId]) -> Result<Meaning> {

@@ -1,0 +1,104 @@
+//! Tensors that shared a storage in PyTorch share one in candle.
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Storage, Tensor};
+use ptser::candle::{Change, PtOptions};
+
+use crate::fixtures::{expected, path};
+
+/// The identity of a tensor's storage while it lives.
+fn storage(tensor: &Tensor) -> usize {
+    let (storage, _) = tensor.storage_and_layout();
+    std::ptr::from_ref::<Storage>(&storage).addr()
+}
+
+/// Loads all, and compares who shares with whom.
+fn check(file: &str) {
+    let loaded =
+        PtOptions::new().state_dict("").open(path("zip").join(file)).unwrap().load_all(&Device::Cpu).unwrap();
+    let expected = expected();
+    let mut storages: HashMap<(u64, String), usize> = HashMap::new();
+    let mut others: HashMap<usize, (u64, String)> = HashMap::new();
+    for entry in expected[file]["tensors"].as_array().unwrap() {
+        let (Some(number), name) = (entry["storage"].as_u64(), entry["name"].as_str().unwrap()) else {
+            continue;
+        };
+        let copied = |change: &Change| matches!(change, Change::Copied { .. });
+        if loaded.report().notes().any(|note| note.name == name && copied(&note.change)) {
+            continue;
+        }
+        // One storage under two types cannot be shared in candle.
+        let key = (number, entry["dtype"].as_str().unwrap().to_owned());
+        let found = storage(loaded.get(name).unwrap());
+        assert_eq!(*storages.entry(key.clone()).or_insert(found), found, "{file}: {name} shares no longer");
+        assert_eq!(*others.entry(found).or_insert(key.clone()), key, "{file}: {name} shares with a stranger");
+    }
+}
+
+#[test]
+fn sharing_is_pytorchs() {
+    for file in ["shared.pt", "views.pt", "state_dict.pt", "params.pt", "deflated.pt", "many.pt"] {
+        check(file);
+    }
+}
+
+#[test]
+fn every_view_of_the_fixtures_is_a_view_in_candle() {
+    let loaded =
+        PtOptions::new().state_dict("").open(path("zip/views.pt")).unwrap().load_all(&Device::Cpu).unwrap();
+    assert!(loaded.report().is_empty(), "{}", loaded.report());
+    for entry in expected()["views.pt"]["tensors"].as_array().unwrap() {
+        let tensor = loaded.get(entry["name"].as_str().unwrap()).unwrap();
+        let numbers = |what: &str| -> Vec<usize> {
+            entry[what].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect()
+        };
+        let moving = |strides: &[usize]| -> Vec<usize> {
+            strides
+                .iter()
+                .zip(numbers("shape"))
+                .filter(|(_, size)| *size > 1)
+                .map(|(stride, _)| *stride)
+                .collect()
+        };
+        if tensor.elem_count() > 0 {
+            assert_eq!(moving(tensor.stride()), moving(&numbers("stride")), "{}", entry["name"]);
+        }
+    }
+}
+
+#[test]
+fn a_write_through_one_name_is_seen_through_another() {
+    let entries = expected();
+    let tensors = entries["shared.pt"]["tensors"].as_array().unwrap();
+    let loaded =
+        PtOptions::new().state_dict("").open(path("zip/shared.pt")).unwrap().load_all(&Device::Cpu).unwrap();
+    // The first contiguous float tensor, and another whole view of the same storage.
+    let whole = |entry: &&serde_json::Value| {
+        entry["storage_nbytes"] == entry["nbytes"]
+            && entry["storage_offset"] == 0
+            && entry["dtype"] == "float32"
+    };
+    let first = tensors.iter().find(whole).unwrap();
+    let second = tensors
+        .iter()
+        .filter(whole)
+        .find(|e| e["storage"] == first["storage"] && e["name"] != first["name"])
+        .unwrap();
+    let [first, second] = [first, second].map(|entry| loaded.get(entry["name"].as_str().unwrap()).unwrap());
+    first.zero_set().unwrap();
+    assert_eq!(second.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap(), 0.0);
+}
+
+#[test]
+fn a_storage_of_which_little_is_viewed_is_read_in_part() {
+    // 40 kB of storage, 20 numbers of it viewed.
+    let pt = PtOptions::new().open(path("candle/slice.pt")).unwrap();
+    let slice = pt.get("slice", &Device::Cpu).unwrap();
+    assert_eq!(slice.to_vec1::<f32>().unwrap(), (5000..5020).map(|n| n as f32).collect::<Vec<_>>());
+    let (storage, _) = slice.storage_and_layout();
+    let Storage::Cpu(candle_core::CpuStorage::F32(numbers)) = &*storage else {
+        panic!("not f32 on the host")
+    };
+    assert_eq!(numbers.len(), 20);
+}
