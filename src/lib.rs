@@ -12,10 +12,11 @@
 //! Features: `candle` and `meta` (both by default), `cuda`, `metal`, `candle-cuda`, `candle-metal`.
 
 pub use ptser_core::{
-    Availability, Backend, BigInt, ByteOrder, Checkpoint, CpuStorage, DType, Decide, DeviceStorage, Entry, Error, ErrorKind,
-    Format, Globals, HostStorage, Layout, Limits, LoadOptions, Location, MapLocation, Mmap, PathElement, Quantized,
-    QuantizedParameter, ReadAt, Reason, RecordInfo, RefusedGlobal, Registry, Restored, Result, Sparse, StateDict, Storage,
-    Tensor, TensorKind, Value, ValueKind, Verdict, layout, submit,
+    Availability, Backend, BigInt, ByteOrder, Checkpoint, CpuStorage, DType, Decide, DeviceStorage, Entry,
+    Error, ErrorKind, Format, Globals, HostStorage, Layout, Limits, LoadOptions, Location, MapLocation, Mmap,
+    PathElement, Quantized, QuantizedParameter, ReadAt, Reason, RecordInfo, RefusedGlobal, Registry,
+    Restored, Result, Sparse, StateDict, Storage, Tensor, TensorKind, Value, ValueKind, Verdict, layout,
+    submit,
 };
 
 /// Tensors and `VarBuilder`s for candle.
@@ -33,3 +34,8 @@ pub mod backends {
     #[cfg(feature = "metal")]
     pub use ptser_backend_metal as metal;
 }
+
+/// The README's examples, compiled and run as tests.
+#[cfg(all(doctest, feature = "candle"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

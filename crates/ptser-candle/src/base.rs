@@ -8,7 +8,7 @@ use ptser_core::{DType as Torch, Storage, layout};
 use crate::decode;
 use crate::dtype::{Means, Target};
 use crate::error::{about, wrap};
-use crate::fill::{self, Plain};
+use crate::fill::{self, HugePages, Plain};
 
 /// A storage as elements of one type. Two tensors that view one storage as different types cannot share memory
 /// in candle, whose storages are typed.
@@ -77,8 +77,9 @@ pub(crate) fn read(
     dtype: Torch,
     window: Window,
     target: Target,
+    pages: &HugePages,
 ) -> Result<Tensor> {
-    let reading = Reading { name, storage, dtype, window };
+    let reading = Reading { name, storage, dtype, window, pages };
     match (dtype, target.dtype) {
         (Torch::Float64 | Torch::Complex128, _) => reading.same::<f64>(target),
         (Torch::Float32 | Torch::Complex64, _) => reading.same::<f32>(target),
@@ -109,13 +110,14 @@ struct Reading<'r> {
     storage: &'r Storage,
     dtype: Torch,
     window: Window,
+    pages: &'r HugePages,
 }
 
 impl Reading<'_> {
     fn numbers<T: Plain>(&self, lanes: usize) -> Result<Vec<T>> {
         let start = self.window.first.saturating_mul(self.dtype.element_size());
         let count = self.window.count.saturating_mul(lanes);
-        fill::read(self.storage, self.dtype, start, count)
+        fill::read(self.storage, self.dtype, start, count, self.pages)
             .map_err(|error| wrap(error).context(format!("tensor {}", self.name)))
     }
 

@@ -1,16 +1,16 @@
 //! Reads storages straight into the vectors that candle will own: one copy, no zeroing, in parallel.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use float8::F8E4M3;
 use half::{bf16, f16};
 use ptser_core::{ByteOrder, DType, Error, Result, Storage};
 use rayon::prelude::*;
 
-/// What one thread reads at a time.
+/// What one thread reads at a time: a whole number of huge pages.
 const CHUNK: usize = 4 << 20;
-/// Vectors from here on are worth huge pages: what a copy of gigabytes waits for is page faults.
-const HUGE: usize = 4 << 20;
 
 /// Numbers for which every bit pattern is a value, without padding.
 ///
@@ -29,20 +29,32 @@ plain!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, f16, bf16, F8E4M3);
 
 /// Reads `count` numbers of a storage from byte `start` on, in this machine's byte order. `dtype` is what the
 /// bytes are, whatever number they are held as.
-pub(crate) fn read<T: Plain>(storage: &Storage, dtype: DType, start: usize, count: usize) -> Result<Vec<T>> {
+pub(crate) fn read<T: Plain>(
+    storage: &Storage,
+    dtype: DType,
+    start: usize,
+    count: usize,
+    pages: &HugePages,
+) -> Result<Vec<T>> {
     let bytes = count.checked_mul(size_of::<T>()).ok_or_else(|| out_of_memory(count))?;
     let mut vec: Vec<T> = Vec::new();
     vec.try_reserve_exact(count).map_err(|_| out_of_memory(bytes))?;
     let spare = as_bytes(&mut vec, count);
-    advise_huge_pages(spare);
     let start = u64::try_from(start).map_err(|_| out_of_memory(start))?;
     if bytes <= CHUNK || storage.checkpoint_offset()?.is_none() {
         // Small, or deflated, which can only be read from its beginning.
         storage.read_as(dtype, ByteOrder::NATIVE, start, spare)?;
     } else {
-        spare.par_chunks_mut(CHUNK).enumerate().try_for_each(|(place, chunk)| {
-            let offset = u64::try_from(place.saturating_mul(CHUNK)).unwrap_or(u64::MAX);
-            storage.read_as(dtype, ByteOrder::NATIVE, start.saturating_add(offset), chunk).map(drop)
+        let mut pieces = Vec::new();
+        let mut offset = start;
+        let (head, chunks) = spare.split_at_mut(spare.as_ptr().align_offset(CHUNK).min(bytes));
+        for piece in std::iter::once(head).chain(chunks.chunks_mut(CHUNK)) {
+            let len = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            pieces.push((offset, piece));
+            offset = offset.saturating_add(len);
+        }
+        pieces.into_par_iter().try_for_each(|(offset, piece)| {
+            pages.touch(piece, |piece| storage.read_as(dtype, ByteOrder::NATIVE, offset, piece).map(drop))
         })?;
     }
     set_len(&mut vec, count);
@@ -64,19 +76,43 @@ fn set_len<T: Plain>(vec: &mut Vec<T>, count: usize) {
     unsafe { vec.set_len(count) }
 }
 
-/// Asks for huge pages before the first touch. Advice: failure changes nothing.
+/// Huge pages for large vectors: what a copy of gigabytes waits for is page faults, and they are 512 times
+/// fewer. Some virtual machines have handed their free huge pages back to the host, and to get one again takes
+/// milliseconds; so each piece is timed, and slow ones end the advice.
+#[derive(Debug, Default)]
+pub(crate) struct HugePages {
+    slow_pieces: AtomicUsize,
+}
+
+impl HugePages {
+    /// Some three times what a piece takes from the page cache into fresh huge pages.
+    const SLOW: Duration = Duration::from_millis(4);
+    /// One slow piece may be the scheduler's doing.
+    const ENOUGH: usize = 2;
+
+    /// Touches a piece of memory for the first time.
+    fn touch<R>(&self, piece: &mut [MaybeUninit<u8>], touch: impl FnOnce(&mut [MaybeUninit<u8>]) -> R) -> R {
+        if piece.len() < CHUNK || self.slow_pieces.load(Ordering::Relaxed) >= Self::ENOUGH {
+            return touch(piece);
+        }
+        advise_huge_pages(piece);
+        let start = Instant::now();
+        let done = touch(piece);
+        if start.elapsed() > Self::SLOW {
+            self.slow_pieces.fetch_add(1, Ordering::Relaxed);
+        }
+        done
+    }
+}
+
+/// Advice: failure changes nothing.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "advice about memory takes a pointer")]
 fn advise_huge_pages(memory: &mut [MaybeUninit<u8>]) {
-    const PAGE: usize = 4096;
-    if memory.len() < HUGE {
-        return;
-    }
-    let skip = memory.as_ptr().align_offset(PAGE);
-    let Some(whole) = memory.get_mut(skip..) else { return };
-    // SAFETY: the range lies inside memory that we hold exclusively, and this advice changes no content.
+    // SAFETY: the range is memory that we hold exclusively, and this advice changes no content. It begins at
+    // a page, since pieces begin at multiples of `CHUNK`; were it not so, the call would fail.
     let _ = unsafe {
-        rustix::mm::madvise(whole.as_mut_ptr().cast(), whole.len(), rustix::mm::Advice::LinuxHugepage)
+        rustix::mm::madvise(memory.as_mut_ptr().cast(), memory.len(), rustix::mm::Advice::LinuxHugepage)
     };
 }
 

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use crate::base::{self, BaseKey, Uses};
 use crate::dtype::{Means, Target, target};
 use crate::error::{about, wrap};
+use crate::fill::HugePages;
 use crate::options::{Conversions, PtOptions};
 use crate::report::{Change, Report};
 use crate::view::{self, How};
@@ -29,6 +30,7 @@ struct Inner {
     /// Bases that several tensors view; others go to their one tensor and are not kept.
     shared: Mutex<Vec<SharedBase>>,
     report: Mutex<Report>,
+    pages: HugePages,
 }
 
 /// A base on a device in a type, and the views made of it.
@@ -58,6 +60,7 @@ impl PtTensors {
             conversions: options.conversions,
             shared: Mutex::default(),
             report: Mutex::default(),
+            pages: HugePages::default(),
         };
         Self(Arc::new(inner))
     }
@@ -266,7 +269,7 @@ impl PtTensors {
         device: &Device,
     ) -> Result<Base> {
         let window = self.0.uses.window(storage, dtype);
-        let tensor = base::read(name, storage, dtype, window, target)?.to_device(device)?;
+        let tensor = base::read(name, storage, dtype, window, target, &self.0.pages)?.to_device(device)?;
         Ok(Base { tensor: convert(tensor, cast)?, first: window.first })
     }
 

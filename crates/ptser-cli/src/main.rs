@@ -1,2 +1,54 @@
-//! Placeholder.
-fn main() {}
+//! The command line: parses, dispatches, and turns what went wrong into one line and an exit code.
+
+mod columns;
+mod hash;
+mod human;
+mod info;
+mod ls;
+mod open;
+mod output;
+mod tally;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A file could not be read, or the output not written.
+const UNREADABLE: u8 = 5;
+
+/// Looks into PyTorch checkpoints (.pt, .pth, .bin, .ckpt) without executing anything.
+#[derive(Parser)]
+#[command(
+    name = "ptser",
+    version,
+    after_help = "Example: ptser ls model.pt\n\nExit codes: 0 good, 2 wrong usage, 5 a file that cannot be read."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Ls(ls::Ls),
+    Info(info::Info),
+}
+
+fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    let done = match command {
+        Command::Ls(ls) => ls.run(),
+        Command::Info(info) => info.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // `ptser ls model.pt | head` got what it wanted.
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to tell where standard error is closed too.
+            let _ = writeln!(std::io::stderr(), "ptser: {}", human::message(&failure.to_string()));
+            ExitCode::from(UNREADABLE)
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The file, and the policy it is opened under: what every command that reads one file has in common.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ptser::{Checkpoint, Globals, LoadOptions};
+
+/// Which file, and which globals it may name.
+#[derive(Args)]
+pub(crate) struct Source {
+    /// The checkpoint
+    file: PathBuf,
+
+    /// Read classes and functions that PyTorch does not list as inert objects, whatever their name
+    #[arg(long)]
+    inert: bool,
+
+    /// Allow a class or function by name, as in argparse.Namespace; may be given several times
+    #[arg(long, value_name = "MODULE.NAME", value_parser = global)]
+    allow: Vec<String>,
+}
+
+impl Source {
+    /// The path as given.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// Reads the pickle; tensor data is read when asked for.
+    pub(crate) fn open(&self) -> ptser::Result<Checkpoint> {
+        let Self { file, inert, allow } = self;
+        let policy = if *inert { Globals::inert() } else { Globals::weights_only() };
+        let globals = allow.iter().fold(policy, Globals::allow);
+        LoadOptions::new().globals(globals).open(file)
+    }
+}
+
+fn global(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('.').collect();
+    if parts.len() < 2 || parts.iter().any(|part| part.is_empty() || part.contains(char::is_whitespace)) {
+        return Err("expected a module and a name, as in argparse.Namespace".into());
+    }
+    Ok(text.into())
+}

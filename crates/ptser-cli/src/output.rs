@@ -1,0 +1,61 @@
+//! Standard output, buffered, and the reasons for which a command stops. Knows no command.
+
+use std::fmt;
+use std::io::{self, BufWriter, StdoutLock};
+use std::path::Path;
+
+use anstream::AutoStream;
+
+/// Why a command stopped.
+pub(crate) enum Failure {
+    /// The file, or something in it, cannot be read: the message names it.
+    File(String),
+    /// Standard output cannot be written to.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// Says which tensor of which file could not be read.
+    pub(crate) fn tensor(file: &Path, name: &str, error: &ptser::Error) -> Self {
+        let name = if name.is_empty() { "the root" } else { name };
+        Self::File(format!("{}: tensor {name}: {error}", file.display()))
+    }
+
+    /// Whether the reader of the output went away, as `head` does.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<ptser::Error> for Failure {
+    fn from(error: ptser::Error) -> Self {
+        Self::File(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(message) => f.write_str(message),
+            Self::Output(error) => write!(f, "standard output cannot be written to: {error}"),
+        }
+    }
+}
+
+const BUFFER: usize = 64 << 10;
+
+/// For people: colours reach terminals only.
+pub(crate) fn human() -> BufWriter<AutoStream<StdoutLock<'static>>> {
+    BufWriter::with_capacity(BUFFER, AutoStream::auto(io::stdout().lock()))
+}
+
+/// For programs: bytes as they are.
+pub(crate) fn machine() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::with_capacity(BUFFER, io::stdout().lock())
+}
