@@ -9,7 +9,8 @@
 //! # Ok::<(), ptser::Error>(())
 //! ```
 //!
-//! Features: `candle` and `meta` (both by default), `cuda`, `metal`, `candle-cuda`, `candle-metal`.
+//! Features: `candle` and `meta` (both by default), `cuda`, `metal`, `candle-cuda`, `candle-metal`, and `serde`
+//! for `Value::deserialize`, which reads what lies beside the tensors into your own types.
 
 pub use ptser_core::{
     Availability, Backend, BigInt, ByteOrder, Checkpoint, CpuStorage, DType, Decide, DeviceStorage, Entry,

@@ -61,7 +61,11 @@ impl Backend for Meta {
         Availability::Devices(1)
     }
 
-    fn restore(&self, storage: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
+    fn restore(
+        &self,
+        storage: HostStorage<'_>,
+        location: &Location,
+    ) -> Result<Option<Box<dyn DeviceStorage>>> {
         if location.device() != "meta" {
             return Ok(None);
         }

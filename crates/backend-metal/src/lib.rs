@@ -26,7 +26,11 @@ impl Backend for Metal {
         Availability::Unavailable("this version of ptser places nothing on Apple GPUs yet".into())
     }
 
-    fn restore(&self, _storage: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
+    fn restore(
+        &self,
+        _storage: HostStorage<'_>,
+        location: &Location,
+    ) -> Result<Option<Box<dyn DeviceStorage>>> {
         if location.device() != self.name() {
             return Ok(None);
         }

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::pickle::{self, Graph, Node, NodeId, Object};
 use crate::tensor::Tensor;
-use crate::torch::{self, Globals, Interpretation, Meaning, StorageTable};
+use crate::torch::{self, Globals, Interpretation, Meaning, PidMeaning, Place, StorageTable};
 
 /// A pickle that was read, judged by the policy, and interpreted.
 pub(crate) struct Document {
@@ -15,22 +15,26 @@ impl Document {
     /// Reads a pickle whose storages `table` knows.
     pub(crate) fn read(pickle: Vec<u8>, globals: &Globals, table: &mut dyn StorageTable) -> Result<Self> {
         let outcome = pickle::run(pickle, torch::rename);
-        let graph = match outcome.graph {
+        let mut graph = match outcome.graph {
             Ok(graph) => graph,
             // A refused global weighs more than the damage behind it.
             Err(error) => return Err(globals.check(&outcome.symbols_on_error).err().unwrap_or(error)),
         };
         globals.check(graph.symbols())?;
+        graph.see_through(torch::is_type_tag);
         match torch::interpret(&graph, globals, table) {
             Ok(interpretation) => Ok(Self { graph, interpretation }),
-            Err(fault) => {
-                let name = fault.object.and_then(|object| path_to_object(&graph, object));
-                Err(match name {
-                    Some(name) => fault.error.in_tensor(&name),
-                    None => fault.error,
-                })
-            }
+            Err(fault) => Err(match path_to(&graph, fault.place) {
+                Some(name) => fault.error.in_tensor(&name),
+                None => fault.error,
+            }),
         }
+    }
+
+    /// A dict of tensors, for containers without a pickle.
+    pub(crate) fn of_tensors(names: &[String], tensors: Vec<Tensor>) -> Result<Self> {
+        let (graph, pids) = Graph::of_names(names)?;
+        Ok(Self { graph, interpretation: Interpretation::of_tensors(&pids, tensors) })
     }
 
     /// The meaning of an object node.
@@ -41,14 +45,20 @@ impl Document {
 
     /// The tensor that a node is.
     pub(crate) fn tensor(&self, id: NodeId) -> Option<&Tensor> {
-        match self.meaning(id)? {
-            (_, Meaning::Tensor(meaning)) => self.interpretation.tensors.get(meaning.place),
-            _ => None,
-        }
+        let place = match (self.meaning(id), self.interpretation.pid(id)) {
+            (Some((_, Meaning::Tensor(meaning))), _) => meaning.place,
+            (_, Some(PidMeaning::Tensor(place))) => place,
+            _ => return None,
+        };
+        self.interpretation.tensors.get(place)
     }
 
-    /// The name of a global node, `module.name`.
+    /// The name of a global node, `module.name`, also behind the persistent id of a class.
     pub(crate) fn global(&self, id: NodeId) -> Option<&str> {
+        let id = match self.interpretation.pid(id) {
+            Some(PidMeaning::Class(class)) => class,
+            _ => id,
+        };
         match self.graph.node(id) {
             Node::Global(symbol) => self.graph.symbol(symbol).map(|symbol| &*symbol.full),
             _ => None,
@@ -56,72 +66,89 @@ impl Document {
     }
 }
 
-/// The dotted name of the first way from the root to an object, for error messages.
-fn path_to_object(graph: &Graph, target: usize) -> Option<String> {
+/// A step from a value into it, not yet spelled.
+#[derive(Clone, Copy)]
+enum Step {
+    Key(NodeId),
+    Index(usize),
+    /// To what an object was made from.
+    Inside,
+}
+
+/// Characters of a name in an error message.
+const NAME_MAX: usize = 300;
+
+/// The dotted name of the first way from the root to a place, for error messages.
+fn path_to(graph: &Graph, place: Place) -> Option<String> {
+    let is_there = |id: NodeId| match place {
+        Place::Node(node) => id == node,
+        Place::Object(object) => graph.object(id).is_some_and(|(place, _)| place == object),
+    };
     // (node, how it was reached, the place of its parent in `open`)
-    let mut open: Vec<(NodeId, String, usize)> = vec![(graph.root(), String::new(), 0)];
+    let mut open: Vec<(NodeId, Step, usize)> = vec![(graph.root(), Step::Inside, 0)];
     let mut seen = vec![false; graph.len()];
-    let mut next = 0;
-    while let Some((id, _, _)) = open.get(next) {
-        let id = *id;
-        if graph.object(id).is_some_and(|(place, _)| place == target) {
-            return Some(join(&open, next)).filter(|name| !name.is_empty());
+    let mut next = 0_usize;
+    while let Some(&(id, _, _)) = open.get(next) {
+        if is_there(id) {
+            return Some(spell(graph, &open, next)).filter(|name| !name.is_empty());
         }
         let fresh = seen.get_mut(id.place()).is_some_and(|seen| !std::mem::replace(seen, true));
         if fresh {
-            for (child, step) in children(graph, id) {
-                open.push((child, step, next));
-            }
+            for_each_child(graph, id, |step, child| open.push((child, step, next)));
         }
         next = next.checked_add(1)?;
     }
     None
 }
 
-fn join(open: &[(NodeId, String, usize)], mut at: usize) -> String {
-    let mut steps = Vec::new();
+/// The name of what `open` holds at a place; its end, where it is long.
+fn spell(graph: &Graph, open: &[(NodeId, Step, usize)], mut at: usize) -> String {
+    let mut name = String::new();
     while let Some((_, step, parent)) = open.get(at).filter(|_| at != 0) {
-        if !step.is_empty() {
-            steps.push(step.as_str());
+        let before = match step {
+            Step::Key(key) => match graph.node(*key) {
+                Node::Str(span) => graph.text(span).to_owned(),
+                Node::Int(int) => int.to_string(),
+                _ => "?".to_owned(),
+            },
+            Step::Index(index) => index.to_string(),
+            Step::Inside => String::new(),
+        };
+        if name.len().saturating_add(before.len()) > NAME_MAX {
+            return format!("….{name}");
+        }
+        if !before.is_empty() {
+            name = if name.is_empty() { before } else { format!("{before}.{name}") };
         }
         at = *parent;
     }
-    steps.reverse();
-    steps.join(".")
+    name
 }
 
-fn children(graph: &Graph, id: NodeId) -> Vec<(NodeId, String)> {
-    let pairs = |entries: &[NodeId]| -> Vec<(NodeId, String)> {
-        entries
-            .chunks_exact(2)
-            .filter_map(|entry| match entry {
-                &[key, value] => {
-                    let step = match graph.node(key) {
-                        Node::Str(span) => graph.text(span).to_owned(),
-                        Node::Int(int) => int.to_string(),
-                        _ => "?".to_owned(),
-                    };
-                    Some((value, step))
-                }
-                _ => None,
-            })
-            .collect()
+fn for_each_child(graph: &Graph, id: NodeId, mut found: impl FnMut(Step, NodeId)) {
+    let mut pairs = |entries: &[NodeId]| {
+        for entry in entries.chunks_exact(2) {
+            if let &[key, value] = entry {
+                found(Step::Key(key), value);
+            }
+        }
     };
     match graph.node(id) {
         Node::Dict(_) => pairs(graph.members(id)),
         Node::List(_) | Node::Tuple(_) => {
-            graph.members(id).iter().enumerate().map(|(place, &member)| (member, place.to_string())).collect()
+            for (index, &member) in graph.members(id).iter().enumerate() {
+                found(Step::Index(index), member);
+            }
         }
         Node::Object(_) => {
-            let Some((_, object)) = graph.object(id) else { return Vec::new() };
-            let mut found: Vec<(NodeId, String)> =
-                graph.members(object.args).iter().map(|&arg| (arg, String::new())).collect();
+            let Some((_, object)) = graph.object(id) else { return };
             if let Some(more) = &object.more {
-                found.extend(pairs(&more.entries));
-                found.extend(more.states.iter().chain(&more.items).map(|&id| (id, String::new())));
+                pairs(&more.entries);
             }
-            found
+            let args = graph.members(object.args).iter();
+            let rest = object.more.iter().flat_map(|more| more.states.iter().chain(&more.items));
+            args.chain(rest).for_each(|&child| found(Step::Inside, child));
         }
-        _ => Vec::new(),
+        _ => {}
     }
 }

@@ -155,6 +155,16 @@ impl DType {
         })
     }
 
+    /// Values that shapes count one by one and one stored element packs: 2 for `quint4x2`, 4 for `quint2x4`.
+    /// The shapes of other packed types count the bytes.
+    pub fn packing(self) -> usize {
+        match self {
+            Self::QUInt4x2 => 2,
+            Self::QUInt2x4 => 4,
+            _ => 1,
+        }
+    }
+
     /// Whether an element is two numbers.
     pub fn is_complex(self) -> bool {
         matches!(self, Self::Complex32 | Self::BComplex32 | Self::Complex64 | Self::Complex128)

@@ -64,7 +64,9 @@ pub enum Reason {
     #[error("record cannot be read: {0}")]
     Record(String),
     /// A storage's record does not hold what its persistent id claims.
-    #[error("record size ({found} bytes) does not match expected size ({expected} bytes = {numel} elements of {dtype})")]
+    #[error(
+        "record size ({found} bytes) does not match expected size ({expected} bytes = {numel} elements of {dtype})"
+    )]
     RecordSize {
         /// Bytes in the record.
         found: u64,
@@ -109,7 +111,9 @@ pub enum Reason {
     #[error("refused: {0}")]
     Refused(String),
     /// The file exceeds one of the caller's limits.
-    #[error("limit exceeded: {what} is {found}, the limit `{limit}` is {allowed}; raise it with Limits::{limit}(..) if the file is trusted")]
+    #[error(
+        "limit exceeded: {what} is {found}, the limit `{limit}` is {allowed}; raise it with Limits::{limit}(..) if the file is trusted"
+    )]
     Limit {
         /// What is too large.
         what: &'static str,
@@ -151,7 +155,9 @@ fn refused_message(globals: &[RefusedGlobal]) -> String {
     if !blocked.is_empty() {
         message.push_str("refused: the file imports ");
         message.push_str(&blocked.join(", "));
-        message.push_str(" from a module that no policy allows; such a file is an attack, do not load it elsewhere");
+        message.push_str(
+            " from a module that no policy allows; such a file is an attack, do not load it elsewhere",
+        );
     }
     if !unlisted.is_empty() {
         message.push_str(if blocked.is_empty() { "refused: " } else { "; also " });

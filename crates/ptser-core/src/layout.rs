@@ -79,12 +79,17 @@ pub fn gather(
     }
     let run_bytes = run.checked_mul(element_size)?;
     let outer: Vec<(usize, usize)> = shape.iter().copied().zip(stride.iter().copied()).take(axes).collect();
-    let mut counters = vec![0_usize; axes];
+    // The innermost axis that is left is a loop of its own, the others count like an odometer.
+    let (&(inner_size, inner_stride), outer) = outer.split_last().unwrap_or((&(1, 0), &[]));
+    let step = inner_stride.checked_mul(element_size)?;
+    let row_bytes = inner_size.checked_mul(run_bytes)?;
+    let reach = inner_size.checked_sub(1)?.checked_mul(step)?.checked_add(run_bytes)?;
+    let mut counters = vec![0_usize; outer.len()];
     let mut position = storage_offset;
-    for target in out.chunks_exact_mut(run_bytes) {
+    for row in out.chunks_exact_mut(row_bytes) {
         let start = position.checked_mul(element_size)?;
-        target.copy_from_slice(storage.get(start..start.checked_add(run_bytes)?)?);
-        for (counter, &(size, stride)) in counters.iter_mut().zip(&outer).rev() {
+        gather_row(storage.get(start..start.checked_add(reach)?)?, step, run_bytes, row);
+        for (counter, &(size, stride)) in counters.iter_mut().zip(outer).rev() {
             *counter = counter.checked_add(1)?;
             if *counter < size {
                 position = position.checked_add(stride)?;
@@ -95,6 +100,54 @@ pub fn gather(
         }
     }
     Some(())
+}
+
+/// Fills `row` with runs of `run` bytes that begin every `step` bytes of `source`.
+fn gather_row(source: &[u8], step: usize, run: usize, row: &mut [u8]) {
+    match (step, run) {
+        (0, _) => repeat(source, row),
+        // With their length known, runs of one element are moved by single instructions.
+        (1.., 1) => gather_runs::<1>(source, step, row),
+        (2.., 2) => gather_runs::<2>(source, step, row),
+        (4.., 4) => gather_runs::<4>(source, step, row),
+        (8.., 8) => gather_runs::<8>(source, step, row),
+        (16.., 16) => gather_runs::<16>(source, step, row),
+        // Longer runs, and runs that overlap.
+        _ => {
+            let starts = (0_usize..).map(|place| place.saturating_mul(step));
+            for (target, start) in row.chunks_exact_mut(run).zip(starts) {
+                if let Some(bytes) = source.get(start..start.saturating_add(run)) {
+                    target.copy_from_slice(bytes);
+                }
+            }
+        }
+    }
+}
+
+/// As [`gather_row`] for runs that do not overlap.
+fn gather_runs<const RUN: usize>(source: &[u8], step: usize, row: &mut [u8]) {
+    let (targets, _) = row.as_chunks_mut::<RUN>();
+    for (target, bytes) in targets.iter_mut().zip(source.chunks(step)) {
+        if let Some(bytes) = bytes.first_chunk() {
+            *target = *bytes;
+        }
+    }
+}
+
+/// Fills `row` with the same bytes over and over, doubling what is there.
+fn repeat(source: &[u8], row: &mut [u8]) {
+    let Some((first, _)) = row.split_at_mut_checked(source.len()) else { return };
+    first.copy_from_slice(source);
+    let mut filled = source.len();
+    while let Some((done, rest)) =
+        row.split_at_mut_checked(filled).filter(|(done, rest)| !done.is_empty() && !rest.is_empty())
+    {
+        let more = done.len().min(rest.len());
+        if let Some((target, bytes)) = rest.get_mut(..more).zip(done.get(..more)) {
+            target.copy_from_slice(bytes);
+        }
+        filled = filled.saturating_add(more);
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +174,42 @@ mod tests {
         gather(&storage, &[3, 2], &[0, 1], 10, 1, &mut out).unwrap();
         assert_eq!(out, [10, 11, 10, 11, 10, 11]);
         assert_eq!(gather(&storage, &[3, 2], &[1, 6], 5, 1, &mut out), None);
+    }
+
+    #[test]
+    fn gather_of_every_width_agrees_with_the_definition() {
+        let storage: Vec<u8> = (0..=255).cycle().take(4000).collect();
+        let views: [(&[usize], &[usize], usize); 11] = [
+            (&[5, 4], &[2, 1], 1),
+            (&[5, 2], &[1, 1], 1),
+            (&[3, 4, 5], &[1, 3, 12], 2),
+            (&[3, 4, 5], &[20, 5, 1], 0),
+            (&[3, 4, 5], &[0, 0, 0], 7),
+            (&[3, 4, 5], &[0, 5, 1], 7),
+            (&[4, 3], &[7, 0], 1),
+            (&[2, 3], &[1, 1], 0),
+            (&[5, 2, 3], &[9, 3, 1], 3),
+            (&[6], &[7], 0),
+            (&[], &[], 9),
+        ];
+        for element_size in [1, 2, 3, 4, 8, 16] {
+            for (shape, stride, offset) in views {
+                let mut expected: Vec<u8> = Vec::new();
+                for flat in 0..numel(shape).unwrap() {
+                    let mut rest = flat;
+                    let mut position = offset;
+                    for (&size, &stride) in shape.iter().zip(stride).rev() {
+                        position += rest % size * stride;
+                        rest /= size;
+                    }
+                    let start = position * element_size;
+                    expected.extend(&storage[start..start + element_size]);
+                }
+                let mut out = vec![0; expected.len()];
+                gather(&storage, shape, stride, offset, element_size, &mut out).unwrap();
+                assert_eq!(out, expected, "{shape:?} {stride:?} {element_size}");
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 mod archive;
 mod backend;
 mod byte_order;
+#[cfg(feature = "serde")]
+mod deserialize;
 mod document;
 mod dtype;
 mod error;
@@ -21,11 +23,15 @@ mod sparse;
 mod state_dict;
 mod storage;
 mod suggest;
+mod tar;
 mod tensor;
 mod torch;
 mod value;
 
-pub use backend::{Availability, Backend, CpuStorage, Decide, DeviceStorage, HostStorage, MapLocation, Registration, Registry, Restored};
+pub use backend::{
+    Availability, Backend, CpuStorage, Decide, DeviceStorage, HostStorage, MapLocation, Registration,
+    Registry, Restored,
+};
 pub use byte_order::{ByteOrder, swap_in_place};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Reason, RefusedGlobal, Result};

@@ -16,12 +16,20 @@ pub struct Limits {
     pub(crate) inflation_ratio: u64,
     pub(crate) records: u64,
     pub(crate) tensors_listed: u64,
+    pub(crate) names_bytes: u64,
     pub(crate) expanded_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { pickle_bytes: 1 << 30, inflation_ratio: 200, records: 4_000_000, tensors_listed: 4_000_000, expanded_bytes: 4 << 30 }
+        Self {
+            pickle_bytes: 1 << 30,
+            inflation_ratio: 200,
+            records: 4_000_000,
+            tensors_listed: 4_000_000,
+            names_bytes: 128 << 20,
+            expanded_bytes: 4 << 30,
+        }
     }
 }
 
@@ -51,6 +59,14 @@ impl Limits {
     #[must_use]
     pub fn tensors_listed(mut self, tensors: u64) -> Self {
         self.tensors_listed = tensors;
+        self
+    }
+
+    /// Bytes of the names of all tensors listed, which grow with the depth of their containers and the length of
+    /// keys that these share. Default 128 MiB.
+    #[must_use]
+    pub fn names_bytes(mut self, bytes: u64) -> Self {
+        self.names_bytes = bytes;
         self
     }
 

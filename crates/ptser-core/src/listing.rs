@@ -1,11 +1,15 @@
 //! Every way to every tensor: the tensors of a checkpoint in the order of the file, each by its path.
 
+use std::fmt::Write;
+use std::sync::OnceLock;
+
 use crate::document::Document;
-use crate::limits::{self, Limits};
 use crate::error::Result;
-use crate::pickle::NodeId;
+use crate::limits::{self, Limits};
+use crate::pickle::{Node, NodeId};
 use crate::repr::Repr;
 use crate::tensor::Tensor;
+use crate::torch::Meaning;
 use crate::value::{Value, ValueKind};
 
 /// One step of a path from the root to a value.
@@ -35,13 +39,18 @@ pub(crate) struct Listing {
     /// A tree: each step names its parent by place plus one; 0 is the root.
     steps: Vec<(usize, Step)>,
     found: Vec<Found>,
+    /// All names, one behind the other.
+    names: String,
+    /// Places in `found`, by name and then by place.
+    by_name: OnceLock<Vec<usize>>,
 }
 
 struct Found {
     step: usize,
-    name: String,
+    /// Where the name ends in `names`; it begins where the one before ends.
+    name_end: usize,
     node: NodeId,
-    /// For a part of a tensor, its place among [`Tensor::parts`], and so on into parts of parts.
+    /// For a part of a tensor, its place among [`Tensor::parts`].
     part: Option<usize>,
 }
 
@@ -68,21 +77,26 @@ pub struct Entry<'c> {
 impl Listing {
     /// Walks a document from a value on.
     ///
-    /// A container that is reached by several paths is walked along each, up to a number of visits bounded by
-    /// the graph's size, and once beyond it; cycles are walked once.
+    /// A container that is reached by several paths is walked along each, up to an effort bounded by the graph's
+    /// size, and once beyond it; cycles are walked once.
     pub(crate) fn of(document: &Document, from: NodeId, limits: &Limits) -> Result<Self> {
         let nodes = document.graph.len();
         let mut walk = Walk {
             document,
-            steps: Vec::new(),
-            found: Vec::new(),
+            listing: Self {
+                steps: Vec::new(),
+                found: Vec::new(),
+                names: String::new(),
+                by_name: OnceLock::new(),
+            },
             seen: vec![false; nodes],
             open: vec![false; nodes],
-            revisits: nodes.saturating_mul(4).saturating_add(10_000),
-            limit: limits.tensors_listed,
+            repeats: document.graph.weight().saturating_mul(2).saturating_add(100_000),
+            limits,
+            chain: Vec::new(),
         };
         walk.run(from)?;
-        Ok(Self { steps: walk.steps, found: walk.found })
+        Ok(walk.listing)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -93,20 +107,37 @@ impl Listing {
         (0..self.found.len()).map(move |place| Entry { document, listing: self, place })
     }
 
-    pub(crate) fn entry<'c>(&'c self, document: &'c Document, place: usize) -> Entry<'c> {
-        Entry { document, listing: self, place }
+    /// The last entry of a name.
+    pub(crate) fn find<'c>(&'c self, document: &'c Document, name: &str) -> Option<Entry<'c>> {
+        let by_name = self.by_name.get_or_init(|| {
+            let mut places: Vec<usize> = (0..self.found.len()).collect();
+            places.sort_by(|&a, &b| self.name(a).cmp(self.name(b)));
+            places
+        });
+        let behind = by_name.partition_point(|&place| self.name(place) <= name);
+        let place = *by_name.get(behind.checked_sub(1)?)?;
+        (self.name(place) == name).then_some(Entry { document, listing: self, place })
+    }
+
+    fn name(&self, place: usize) -> &str {
+        let end_of = |place: usize| self.found.get(place).map(|found| found.name_end);
+        let start = place.checked_sub(1).and_then(end_of).unwrap_or(0);
+        end_of(place).and_then(|end| self.names.get(start..end)).unwrap_or_default()
     }
 }
 
 struct Walk<'d> {
     document: &'d Document,
-    steps: Vec<(usize, Step)>,
-    found: Vec<Found>,
+    listing: Listing,
+    /// Nodes that were walked into, by themselves or as what an object was made from.
     seen: Vec<bool>,
     /// On the path to the current value.
     open: Vec<bool>,
-    revisits: usize,
-    limit: u64,
+    /// How many children may still be walked into again.
+    repeats: usize,
+    limits: &'d Limits,
+    /// The steps of the name being written.
+    chain: Vec<usize>,
 }
 
 enum Task {
@@ -126,27 +157,36 @@ impl Walk<'_> {
                 }
                 Task::Enter { node, parent, step } => (node, parent, step),
             };
-            let value = Value { document: self.document, id: node };
-            let Some(branches) = self.branches(value) else { continue };
-            if !self.may_enter(node) {
+            let document = self.document;
+            let value = Value { document, id: node };
+            let Some(into) = branches(document, node) else { continue };
+            let repeated = self.meet(node);
+            if self.open.get(node.place()).copied().unwrap_or(true) || (repeated && self.repeats == 0) {
                 continue;
             }
             let at = match step {
                 Some(step) => {
-                    self.steps.push((parent, step));
-                    self.steps.len()
+                    self.listing.steps.push((parent, step));
+                    self.listing.steps.len()
                 }
                 None => 0,
             };
-            if let Branches::Tensor(tensor) = branches {
+            if let Branches::Tensor(tensor) = into {
                 self.tensor(node, at, tensor)?;
             }
-            children.clear();
-            collect(value, &branches, &mut children);
+            collect(value, &into, &mut children);
+            if repeated {
+                self.repeats = self.repeats.saturating_sub(children.len().saturating_add(1));
+            }
+            children.retain(|&(_, child)| branches(document, child).is_some());
             if !children.is_empty() {
                 self.mark_open(node, true);
                 tasks.push(Task::Leave(node));
-                tasks.extend(children.drain(..).rev().map(|(step, node)| Task::Enter { node, parent: at, step: Some(step) }));
+                tasks.extend(children.drain(..).rev().map(|(step, node)| Task::Enter {
+                    node,
+                    parent: at,
+                    step: Some(step),
+                }));
             }
         }
         Ok(())
@@ -155,42 +195,67 @@ impl Walk<'_> {
     fn tensor(&mut self, node: NodeId, at: usize, tensor: &Tensor) -> Result<()> {
         self.add(node, at, None)?;
         for (place, (name, _)) in tensor.parts().into_iter().enumerate() {
-            self.steps.push((at, Step::Part(name)));
-            self.add(node, self.steps.len(), Some(place))?;
+            self.listing.steps.push((at, Step::Part(name)));
+            self.add(node, self.listing.steps.len(), Some(place))?;
         }
         Ok(())
     }
 
     fn add(&mut self, node: NodeId, step: usize, part: Option<usize>) -> Result<()> {
-        let found = u64::try_from(self.found.len()).unwrap_or(u64::MAX).saturating_add(1);
-        limits::check("the number of paths to tensors", "tensors_listed", found, self.limit)?;
-        let name = name(self.document, &self.steps, step);
-        self.found.push(Found { step, name, node, part });
+        let found = u64::try_from(self.listing.found.len()).unwrap_or(u64::MAX).saturating_add(1);
+        limits::check("the number of paths to tensors", "tensors_listed", found, self.limits.tensors_listed)?;
+        self.write_name(step)?;
+        let name_end = self.listing.names.len();
+        self.listing.found.push(Found { step, name_end, node, part });
         Ok(())
     }
 
-    /// Containers and tensors are walked into; everything else ends a path.
-    fn branches<'v>(&self, value: Value<'v>) -> Option<Branches<'v>> {
-        Some(match value.kind() {
-            ValueKind::Tensor(tensor) => Branches::Tensor(tensor),
-            ValueKind::List | ValueKind::Tuple | ValueKind::Deque => Branches::Sequence,
-            ValueKind::Set | ValueKind::FrozenSet => Branches::Set,
-            ValueKind::Dict | ValueKind::OrderedDict | ValueKind::Counter | ValueKind::DefaultDict => Branches::Mapping,
-            ValueKind::Object => Branches::Object,
-            _ => return None,
-        })
+    /// Appends the name at a step to the names: the path's elements joined by dots.
+    fn write_name(&mut self, step: usize) -> Result<()> {
+        let Self { document, listing, chain, limits, .. } = self;
+        chain.clear();
+        chain.extend(upwards(&listing.steps, step));
+        for (place, &step) in chain.iter().rev().enumerate() {
+            if place > 0 {
+                listing.names.push('.');
+            }
+            if let Some((_, step)) = listing.steps.get(step) {
+                write_step(document, *step, &mut listing.names);
+            }
+            let bytes = u64::try_from(listing.names.len()).unwrap_or(u64::MAX);
+            limits::check("the names of all tensors in bytes", "names_bytes", bytes, limits.names_bytes)?;
+        }
+        Ok(())
     }
 
-    fn may_enter(&mut self, node: NodeId) -> bool {
-        if self.open.get(node.place()).copied().unwrap_or(true) {
-            return false;
+    /// Notes that a node is walked into, and what it was made from; says whether any of them was before.
+    fn meet(&mut self, node: NodeId) -> bool {
+        let Self { document, seen, .. } = self;
+        let mut note =
+            |node: NodeId| seen.get_mut(node.place()).is_some_and(|seen| std::mem::replace(seen, true));
+        let mut met = note(node);
+        let Some((object, meaning)) = document.meaning(node) else { return met };
+        // Empty tuples are made from nothing, and shared by many.
+        let args = document.graph.members(object.args);
+        if !args.is_empty() {
+            met |= note(object.args);
         }
-        let seen = self.seen.get_mut(node.place()).is_some_and(|seen| std::mem::replace(seen, true));
-        if seen {
-            let Some(left) = self.revisits.checked_sub(1) else { return false };
-            self.revisits = left;
+        let base = match meaning {
+            Meaning::Mapping { base, .. } => *base,
+            Meaning::Deque { members } | Meaning::Set { members, .. } => *members,
+            Meaning::Tensor(tensor) => tensor.attributes,
+            Meaning::Opaque => args.get(2).copied(),
+            _ => None,
+        };
+        let more = object.more.as_deref();
+        let states = more.iter().flat_map(|more| more.states.iter().chain(&more.kwargs));
+        for &source in states.chain(&base) {
+            // What has no members of its own costs nothing to walk into again.
+            if !document.graph.members(source).is_empty() {
+                met |= note(source);
+            }
         }
-        true
+        met
     }
 
     fn mark_open(&mut self, node: NodeId, state: bool) {
@@ -208,16 +273,56 @@ enum Branches<'v> {
     Object,
 }
 
+/// Containers and tensors are walked into; everything else ends a path.
+fn branches(document: &Document, node: NodeId) -> Option<Branches<'_>> {
+    Some(match document.graph.node(node) {
+        Node::List(_) | Node::Tuple(_) => Branches::Sequence,
+        Node::Set(_) | Node::FrozenSet(_) => Branches::Set,
+        Node::Dict(_) => Branches::Mapping,
+        // The tar archives of torch 0.1 name tensors so.
+        Node::PersistentId(_) => Branches::Tensor(document.tensor(node)?),
+        Node::Object(_) => match document.meaning(node)?.1 {
+            Meaning::Tensor(_) => Branches::Tensor(document.tensor(node)?),
+            Meaning::Deque { .. } => Branches::Sequence,
+            Meaning::Set { .. } => Branches::Set,
+            Meaning::Mapping { .. } => Branches::Mapping,
+            Meaning::Opaque => Branches::Object,
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
 fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeId)>) {
     match branches {
         Branches::Tensor(_) => {}
-        Branches::Sequence => out.extend(value.items().enumerate().map(|(index, item)| (Step::Index(index), item.id))),
+        Branches::Sequence => {
+            out.extend(value.items().enumerate().map(|(index, item)| (Step::Index(index), item.id)))
+        }
         Branches::Set => {
-            out.extend(value.items().enumerate().map(|(index, item)| (Step::Numbered("#items", index), item.id)));
+            out.extend(
+                value.items().enumerate().map(|(index, item)| (Step::Numbered("#items", index), item.id)),
+            );
         }
         Branches::Mapping => out.extend(value.entries().map(|(key, value)| (Step::Key(key.id), value.id))),
         Branches::Object => {
-            out.extend(value.args().enumerate().map(|(index, arg)| (Step::Numbered("#args", index), arg.id)));
+            match subclass(value) {
+                Some((inner, [class, state])) => {
+                    out.extend(
+                        inner
+                            .items()
+                            .enumerate()
+                            .map(|(index, arg)| (Step::Numbered("#args/0/#args", index), arg.id)),
+                    );
+                    out.extend([
+                        (Step::Numbered("#args", 1), class.id),
+                        (Step::Numbered("#args", 2), state.id),
+                    ]);
+                }
+                None => out.extend(
+                    value.args().enumerate().map(|(index, arg)| (Step::Numbered("#args", index), arg.id)),
+                ),
+            }
             if let Some(kwargs) = value.kwargs() {
                 out.extend(kwargs.entries().map(|(key, value)| (Step::Keyword(key.id), value.id)));
             }
@@ -228,7 +333,9 @@ fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeI
                     out.push((Step::Part("#state"), state.id));
                 }
             }
-            out.extend(value.appended().enumerate().map(|(index, item)| (Step::Numbered("#items", index), item.id)));
+            out.extend(
+                value.appended().enumerate().map(|(index, item)| (Step::Numbered("#items", index), item.id)),
+            );
             out.extend(value.assigned().map(|(key, value)| (Step::Assigned(key.id), value.id)));
             return;
         }
@@ -238,27 +345,46 @@ fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeI
     }
 }
 
-/// The path's elements joined by dots.
-fn name(document: &Document, steps: &[(usize, Step)], step: usize) -> String {
-    let mut parts: Vec<String> = path(document, steps, step).iter().map(ToString::to_string).collect();
-    match parts.pop() {
-        Some(only) if parts.is_empty() => only,
-        Some(last) => {
-            parts.push(last);
-            parts.join(".")
-        }
-        None => String::new(),
-    }
+/// The parts of a tensor subclass with a rebuild function of its own, `(function, class, args, state)`: what
+/// stands for `function(*args)` is the first of three.
+fn subclass(value: Value<'_>) -> Option<(Value<'_>, [Value<'_>; 2])> {
+    let mut args =
+        value.args().filter(|_| value.class() == Some("torch._tensor._rebuild_from_type_v2")).skip(1);
+    let (class, inner, state) = (args.next()?, args.next()?, args.next()?);
+    Some((inner, [class, state]))
 }
 
-fn path(document: &Document, steps: &[(usize, Step)], mut step: usize) -> Vec<PathElement> {
-    let mut path = Vec::new();
-    while let Some((parent, element)) = step.checked_sub(1).and_then(|place| steps.get(place)) {
-        path.push(spell(document, *element));
-        step = *parent;
-    }
+/// The places of the steps from one up to the root.
+fn upwards(steps: &[(usize, Step)], mut step: usize) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = step.checked_sub(1)?;
+        step = steps.get(place)?.0;
+        Some(place)
+    })
+}
+
+fn path(document: &Document, steps: &[(usize, Step)], step: usize) -> Vec<PathElement> {
+    let mut path: Vec<PathElement> = upwards(steps, step)
+        .filter_map(|place| steps.get(place))
+        .map(|&(_, step)| spell(document, step))
+        .collect();
     path.reverse();
     path
+}
+
+/// Writes a step as [`spell`] spells it, the common ones without a copy.
+fn write_step(document: &Document, step: Step, out: &mut String) {
+    let _ = match step {
+        Step::Key(key) => match document.graph.str(key) {
+            Some(text) => {
+                out.push_str(text);
+                Ok(())
+            }
+            None => write!(out, "{}", spell(document, step)),
+        },
+        Step::Index(index) => write!(out, "{index}"),
+        _ => write!(out, "{}", spell(document, step)),
+    };
 }
 
 fn spell(document: &Document, step: Step) -> PathElement {
@@ -278,6 +404,8 @@ fn spell_key(key: Value<'_>) -> PathElement {
     match key.kind() {
         ValueKind::Str(text) => PathElement::Key(text.to_owned()),
         ValueKind::Int(int) => PathElement::Index(int),
+        // A class, which old training loops use as a key, is never looked up: its stand-in has this name.
+        ValueKind::Global(name) => PathElement::Key(format!("<stub {name}>")),
         _ => PathElement::Key(Repr::key(key)),
     }
 }
@@ -289,7 +417,7 @@ impl<'c> Entry<'c> {
 
     /// The path's elements joined by dots: `layers.0.weight`.
     pub fn name(self) -> &'c str {
-        self.found().map_or("", |found| &found.name)
+        self.listing.name(self.place)
     }
 
     /// The way from the root.

@@ -1,15 +1,14 @@
 //! The front door for reading: options, and the checkpoint that they open.
 
-use std::collections::HashMap;
 use std::io::{Read, Seek};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::backend::{MapLocation, Registry, Restored};
 use crate::byte_order::ByteOrder;
 use crate::document::Document;
 use crate::error::{Error, Result};
-use crate::format::{Format, Sniffed, ZipFile, ZipStorages, sniff};
+use crate::format::{Container, Format, Opened, Terms};
 use crate::limits::Limits;
 use crate::listing::{Entry, Listing};
 use crate::source::{self, MemorySource, Mmap, ReadAt};
@@ -103,7 +102,12 @@ impl LoadOptions {
     /// Every kind but `Backend`: see [`ErrorKind`](crate::ErrorKind).
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Checkpoint> {
         let path = path.as_ref();
-        let open = || self.source_box(source::open_file(path, self.mmap)?);
+        let open = || {
+            // As in PyTorch, the name decides: a safetensors file that is called .pt is a mistake somewhere.
+            let safetensors =
+                path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
+            self.open_source(source::open_file(path, self.mmap)?.into(), safetensors)
+        };
         open().map_err(|error| error.in_file(path))
     }
 
@@ -128,32 +132,21 @@ impl LoadOptions {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn source(&self, source: impl ReadAt + 'static) -> Result<Checkpoint> {
-        self.source_box(Box::new(source))
+        self.open_source(Arc::new(source), true)
     }
 
-    fn source_box(&self, source: Box<dyn ReadAt>) -> Result<Checkpoint> {
+    fn open_source(&self, source: Arc<dyn ReadAt>, safetensors: bool) -> Result<Checkpoint> {
         // A new option must be used here, or this line breaks.
         let Self { map_location, mmap: _, globals, limits, default_byte_order } = self;
-        match sniff(&*source)? {
-            Sniffed::Zip | Sniffed::PrefixedZip => {}
-        }
-        let file = Arc::new(ZipFile::open(source, *default_byte_order, limits)?);
-        // TorchScript names the classes of its own program; they are inert whatever the policy.
-        let globals = match file.format() {
-            Format::TorchScript => &Globals::inert(),
-            Format::Zip => globals,
-        };
-        let mut storages = ZipStorages::new(Arc::clone(&file), limits);
-        let document = Document::read(file.pickle(limits)?, globals, &mut storages)
-            .map_err(|error| if error.offset().is_some() { error.in_record("data.pkl") } else { error })?;
+        let terms = Terms { byte_order: *default_byte_order, globals, limits, safetensors };
+        let Opened { container, document, globals } = Container::open(source, terms)?;
         let listing = Listing::of(&document, document.graph.root(), limits)?;
         Ok(Checkpoint {
             document,
-            file,
+            container,
             listing,
-            names: OnceLock::new(),
             limits: limits.clone(),
-            globals: globals.clone(),
+            globals,
             map_location: map_location.clone(),
         })
     }
@@ -171,9 +164,8 @@ impl LoadOptions {
 /// ```
 pub struct Checkpoint {
     document: Document,
-    file: Arc<ZipFile>,
+    container: Container,
     listing: Listing,
-    names: OnceLock<HashMap<String, usize>>,
     limits: Limits,
     globals: Globals,
     map_location: MapLocation,
@@ -222,12 +214,12 @@ impl Checkpoint {
 
     /// The container.
     pub fn format(&self) -> Format {
-        self.file.format()
+        self.container.format()
     }
 
     /// The byte order of the data.
     pub fn byte_order(&self) -> ByteOrder {
-        self.file.byte_order()
+        self.container.byte_order()
     }
 
     /// The value that was saved.
@@ -251,11 +243,7 @@ impl Checkpoint {
     /// # Errors
     /// `Misuse` with the nearest names that are there.
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
-        let names = self.names.get_or_init(|| {
-            self.entries().enumerate().map(|(place, entry)| (entry.name().to_owned(), place)).collect()
-        });
-        let entry = names.get(name).map(|&place| self.listing.entry(&self.document, place));
-        entry.and_then(Entry::tensor).ok_or_else(|| {
+        self.listing.find(&self.document, name).and_then(Entry::tensor).ok_or_else(|| {
             let names: Vec<&str> = self.entries().map(Entry::name).collect();
             Error::misuse(state_dict::missing(name, names.into_iter()))
         })
@@ -307,19 +295,26 @@ impl Checkpoint {
         Restored::place(self.storages(), &self.document.interpretation.tensors, registry, map_location)
     }
 
-    /// The name of the archive's root folder.
+    /// The name of the archive's root folder; empty for containers without records.
     pub fn root_folder(&self) -> &str {
-        self.file.archive().root()
+        self.container.zip().map_or("", |file| file.archive().root())
     }
 
     /// Bytes in the file before the archive.
     pub fn archive_offset(&self) -> u64 {
-        self.file.archive().start()
+        self.container.zip().map_or(0, |file| file.archive().start())
     }
 
-    /// The records below the root folder, in the order of the directory.
+    /// Where a legacy stream or a pickle ends: another may follow it, to be opened with
+    /// [`LoadOptions::offset`]. `None` for archives.
+    pub fn end_offset(&self) -> Option<u64> {
+        self.container.end()
+    }
+
+    /// The records below an archive's root folder, in the order of the directory; none for other containers.
     pub fn records(&self) -> impl ExactSizeIterator<Item = RecordInfo<'_>> {
-        self.file.archive().records().iter().map(|record| RecordInfo {
+        let records = self.container.zip().map_or(&[][..], |file| file.archive().records());
+        records.iter().map(|record| RecordInfo {
             name: &record.name,
             size: record.size,
             stored_size: record.stored_size,
@@ -330,12 +325,18 @@ impl Checkpoint {
 
     /// The content of a small record of text, such as `version` or `.data/serialization_id`.
     pub fn note(&self, record: &str) -> Option<String> {
-        self.file.note(record)
+        self.container.zip().and_then(|file| file.note(record))
     }
 }
 
 impl std::fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Checkpoint({}, {} tensors, {} storages)", self.format(), self.listing.len(), self.storages().len())
+        write!(
+            f,
+            "Checkpoint({}, {} tensors, {} storages)",
+            self.format(),
+            self.listing.len(),
+            self.storages().len()
+        )
     }
 }

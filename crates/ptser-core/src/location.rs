@@ -3,20 +3,21 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A location tag, as PyTorch writes it beside each storage.
 ///
 /// Any text is a location: what no backend claims is found out when a storage is restored.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Location {
-    text: Box<str>,
+    text: Arc<str>,
     device_len: usize,
     index: Option<u32>,
 }
 
 impl Location {
     /// Takes a tag apart: `cuda:1` is device `cuda`, index 1.
-    pub fn new(text: impl Into<Box<str>>) -> Self {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
         let split = text.rsplit_once(':').and_then(|(device, index)| {
             let digits = !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
@@ -58,6 +59,12 @@ impl Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.text)
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Location({:?})", self.text)
     }
 }
 

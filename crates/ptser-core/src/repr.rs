@@ -170,10 +170,14 @@ impl Repr {
                 Ok('\r') => self.out.push_str("\\r"),
                 Ok('\t') => self.out.push_str("\\t"),
                 Ok(char) if char == quote => self.out.extend(['\\', char]),
-                Ok(char) if u32::from(char) < 0x20 || (0x7F..0xA0).contains(&u32::from(char)) || char == '\u{AD}' => {
-                    let _ = write!(self.out, "\\x{:02x}", u32::from(char));
+                Ok(char) if is_printable(char) => self.out.push(char),
+                Ok(char) => {
+                    let _ = match u32::from(char) {
+                        code @ ..0x100 => write!(self.out, "\\x{code:02x}"),
+                        code @ ..0x1_0000 => write!(self.out, "\\u{code:04x}"),
+                        code => write!(self.out, "\\U{code:08x}"),
+                    };
                 }
-                Ok(char) => self.out.push(char),
                 Err(surrogate) => {
                     let _ = write!(self.out, "\\u{surrogate:04x}");
                 }
@@ -204,6 +208,15 @@ impl Repr {
         }
         self.out.push(quote);
     }
+}
+
+/// Whether Python's `repr` writes a character as it is: Unicode's spaces, controls and unassigned are not.
+fn is_printable(char: char) -> bool {
+    if char.is_ascii() {
+        return matches!(char, ' '..='~');
+    }
+    // Rust's escapes follow the same rule, but for a combining character at the start of a string.
+    format!("a{char}").escape_debug().nth(1) == Some(char)
 }
 
 /// Characters of UTF-8 with surrogates passed.
@@ -263,6 +276,27 @@ mod tests {
         ];
         for (float, expected) in cases {
             assert_eq!(python_float(float), expected);
+        }
+    }
+
+    #[test]
+    fn characters_are_escaped_where_python_escapes_them() {
+        for char in ['a', '~', 'é', '模', '\u{301}', '😀'] {
+            assert!(is_printable(char), "{char:?}");
+        }
+        for char in [
+            '\0',
+            '\x7f',
+            '\u{80}',
+            '\u{a0}',
+            '\u{ad}',
+            '\u{378}',
+            '\u{200b}',
+            '\u{2028}',
+            '\u{e000}',
+            '\u{e0001}',
+        ] {
+            assert!(!is_printable(char), "{char:?}");
         }
     }
 

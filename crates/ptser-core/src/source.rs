@@ -1,7 +1,7 @@
 //! Where bytes come from: a file, a mapping, memory, or any reader. Knows nothing of formats.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -121,7 +121,7 @@ impl ReadAt for FileSource {
             let at = offset.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
             let rest = buf.get_mut(filled..).unwrap_or_default();
             match rustix::io::pread(&self.file, rest, at) {
-                Ok((read, _)) if read.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(([], _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok((read, _)) => filled = filled.saturating_add(read.len()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -246,7 +246,7 @@ impl<R: Read + Seek + Send> ReadAt for ReaderSource<R> {
     }
 }
 
-/// A cursor over a source for code that wants `Read + Seek`, reading ahead in blocks.
+/// A cursor over a source for code that wants a reader, reading ahead in blocks.
 pub(crate) struct Cursor<'a> {
     source: &'a dyn ReadAt,
     position: u64,
@@ -272,6 +272,14 @@ impl<'a> Cursor<'a> {
 
 impl Read for Cursor<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buf)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Cursor<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.buffered().is_empty() {
             let rest = self.source.size().saturating_sub(self.position).min(Self::BLOCK);
             self.block.resize(usize::try_from(rest).map_err(io::Error::other)?, 0);
@@ -281,9 +289,11 @@ impl Read for Cursor<'_> {
                 return Err(error);
             }
         }
-        let read = self.buffered().read(buf)?;
-        self.position = self.position.saturating_add(u64::try_from(read).map_err(io::Error::other)?);
-        Ok(read)
+        Ok(self.buffered())
+    }
+
+    fn consume(&mut self, read: usize) {
+        self.position = self.position.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
     }
 }
 

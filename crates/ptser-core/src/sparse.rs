@@ -40,8 +40,12 @@ impl IndexRule {
                     let step = value.checked_sub(last).and_then(|step| usize::try_from(step).ok());
                     let allowed = if in_batch == 0 { 0 } else { *widest };
                     let end = in_batch.saturating_add(1) == *batch;
-                    if step.is_none_or(|step| step > allowed) || (end && usize::try_from(value) != Ok(*elements)) {
-                        return wrong(format!("{value} after {last} among the pointers to {elements} elements"));
+                    if step.is_none_or(|step| step > allowed)
+                        || (end && usize::try_from(value) != Ok(*elements))
+                    {
+                        return wrong(format!(
+                            "{value} after {last} among the pointers to {elements} elements"
+                        ));
                     }
                     last = value;
                 }

@@ -138,7 +138,8 @@ pub(crate) fn find(root: Value<'_>) -> Value<'_> {
     let mut value = root;
     // Lightning's and Hugging Face's wrappers nest at most this deep.
     for _ in 0..3 {
-        let inner = CUSTOMARY.iter().find_map(|key| entry(value, key).filter(|inner| leads_to_tensors(*inner)));
+        let inner =
+            CUSTOMARY.iter().find_map(|key| entry(value, key).filter(|inner| leads_to_tensors(*inner)));
         match inner {
             Some(inner) => value = inner,
             None => break,
@@ -171,6 +172,7 @@ fn entry<'c>(value: Value<'c>, key: &str) -> Option<Value<'c>> {
 
 /// Whether a mapping holds tensors, directly or under a customary key.
 fn leads_to_tensors(value: Value<'_>) -> bool {
-    let tensors = |value: Value<'_>| value.entries().any(|(_, value)| matches!(value.kind(), ValueKind::Tensor(_)));
+    let tensors =
+        |value: Value<'_>| value.entries().any(|(_, value)| matches!(value.kind(), ValueKind::Tensor(_)));
     tensors(value) || CUSTOMARY.iter().filter_map(|key| entry(value, key)).any(tensors)
 }

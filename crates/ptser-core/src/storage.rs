@@ -8,6 +8,7 @@ use crate::byte_order::{ByteOrder, swap_in_place};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
+use crate::source::ReadAt;
 
 /// The bytes behind one or more tensors: one per storage of the writer, however many tensors view it.
 ///
@@ -23,6 +24,8 @@ struct Inner {
     byte_order: ByteOrder,
     expanded_bytes: u64,
     content: Box<dyn Content>,
+    /// The storage that this one is a part of, and the byte that it begins with there.
+    whole: Option<(Storage, u64)>,
 }
 
 /// What a container knows of a storage's bytes.
@@ -57,7 +60,31 @@ impl Storage {
     pub(crate) fn new(description: Description, content: impl Content + 'static) -> Self {
         let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
         let content = Box::new(content);
-        Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content }))
+        Self(Arc::new(Inner {
+            key,
+            dtype,
+            nbytes,
+            location,
+            byte_order,
+            expanded_bytes,
+            content,
+            whole: None,
+        }))
+    }
+
+    /// A storage that is part of another from byte `start` on, as torch 0.3 wrote them. The caller has checked
+    /// that it lies inside.
+    pub(crate) fn part(description: Description, whole: Self, start: u64) -> Self {
+        let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
+        let content = Box::new(Part { whole: whole.clone(), start, nbytes });
+        let whole = Some((whole, start));
+        Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content, whole }))
+    }
+
+    /// The storage that this one is a part of, and the byte that it begins with there; files of torch 0.3 have
+    /// such parts.
+    pub fn whole(&self) -> Option<(&Self, u64)> {
+        self.0.whole.as_ref().map(|(whole, start)| (whole, *start))
     }
 
     /// The key that the file gives it: `0`, `1`, … in zip archives.
@@ -132,7 +159,9 @@ impl Storage {
         let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
             let nbytes = self.0.nbytes;
-            return Err(Error::misuse(format!("{len} bytes from {offset} leave the storage's {nbytes} bytes")));
+            return Err(Error::misuse(format!(
+                "{len} bytes from {offset} leave the storage's {nbytes} bytes"
+            )));
         }
         let bytes = self.0.content.read(offset, buf).map_err(|error| self.blame(error))?;
         swap_in_place(bytes, self.swap_unit(dtype, order));
@@ -163,7 +192,10 @@ impl Storage {
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
-            return Err(Error::misuse(format!("{len} bytes at {offset} leave the storage's {} bytes", self.0.nbytes)));
+            return Err(Error::misuse(format!(
+                "{len} bytes at {offset} leave the storage's {} bytes",
+                self.0.nbytes
+            )));
         }
         self.0.content.write(offset, bytes).map_err(|error| self.blame(error))
     }
@@ -191,6 +223,74 @@ impl fmt::Debug for Storage {
     }
 }
 
+/// A range of another storage's bytes.
+struct Part {
+    whole: Storage,
+    start: u64,
+    nbytes: u64,
+}
+
+impl Content for Part {
+    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
+        self.whole.0.content.read(self.start.saturating_add(offset), buf)
+    }
+
+    fn bytes(&self) -> Result<Option<&[u8]>> {
+        let start = usize::try_from(self.start).ok();
+        let len = usize::try_from(self.nbytes).ok();
+        let bytes = self.whole.0.content.bytes()?;
+        Ok(bytes
+            .zip(start.zip(len))
+            .and_then(|(bytes, (start, len))| bytes.get(start..start.checked_add(len)?)))
+    }
+
+    fn file_offset(&self) -> Result<Option<u64>> {
+        Ok(self.whole.0.content.file_offset()?.map(|offset| offset.saturating_add(self.start)))
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.whole.0.content.write(self.start.saturating_add(offset), bytes)
+    }
+
+    fn record(&self) -> &str {
+        self.whole.0.content.record()
+    }
+}
+
+/// Bytes that lie in a source as they are.
+pub(crate) struct Span {
+    pub(crate) source: Arc<dyn ReadAt>,
+    pub(crate) at: u64,
+    pub(crate) nbytes: u64,
+    /// For messages.
+    pub(crate) name: String,
+}
+
+impl Content for Span {
+    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
+        Ok(self.source.read_uninit_at(buf, self.at.saturating_add(offset))?)
+    }
+
+    fn bytes(&self) -> Result<Option<&[u8]>> {
+        let start = usize::try_from(self.at).ok();
+        let len = usize::try_from(self.nbytes).ok();
+        let all = self.source.bytes();
+        Ok(all.zip(start.zip(len)).and_then(|(all, (start, len))| all.get(start..start.checked_add(len)?)))
+    }
+
+    fn file_offset(&self) -> Result<Option<u64>> {
+        Ok(Some(self.at))
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        Ok(self.source.write_all_at(bytes, self.at.saturating_add(offset))?)
+    }
+
+    fn record(&self) -> &str {
+        &self.name
+    }
+}
+
 /// A vector of `len` bytes that `fill` writes, without zeroing it first.
 pub(crate) fn fill_vec(
     len: usize,
@@ -212,5 +312,9 @@ fn set_len(vec: &mut Vec<u8>, len: usize) {
 }
 
 pub(crate) fn out_of_memory(bytes: u64) -> Error {
-    Reason::Io(std::io::Error::new(std::io::ErrorKind::OutOfMemory, format!("{bytes} bytes do not fit in memory"))).into()
+    Reason::Io(std::io::Error::new(
+        std::io::ErrorKind::OutOfMemory,
+        format!("{bytes} bytes do not fit in memory"),
+    ))
+    .into()
 }

@@ -2,10 +2,8 @@
 
 /// Up to three of `names` that a typing error or a lost prefix would turn into `wanted`, nearest first.
 pub(crate) fn nearest<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Vec<&'n str> {
-    let mut ranked: Vec<(usize, &str)> = names
-        .into_iter()
-        .filter_map(|name| Some((distance(wanted, name)?, name)))
-        .collect();
+    let mut ranked: Vec<(usize, &str)> =
+        names.into_iter().filter_map(|name| Some((distance(wanted, name)?, name))).collect();
     ranked.sort_by_key(|(distance, _)| *distance);
     ranked.truncate(3);
     ranked.into_iter().map(|(_, name)| name).collect()
@@ -14,7 +12,8 @@ pub(crate) fn nearest<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>
 /// How far apart two names are; `None` where nobody would confuse them.
 fn distance(wanted: &str, name: &str) -> Option<usize> {
     // A prefix such as `module.` or `encoder.` more or less is the usual mistake.
-    let suffix = |long: &str, short: &str| long.strip_suffix(short).is_some_and(|prefix| prefix.ends_with('.'));
+    let suffix =
+        |long: &str, short: &str| long.strip_suffix(short).is_some_and(|prefix| prefix.ends_with('.'));
     if suffix(name, wanted) || suffix(wanted, name) {
         return Some(1);
     }

@@ -219,9 +219,9 @@ impl Tensor {
     }
 
     /// Bytes of all elements once they lie side by side; what the tensor takes in its storage may be less
-    /// (expanded views) or more.
+    /// (expanded views) or more. Packed types (`quint4x2`) stay packed.
     pub fn nbytes(&self) -> usize {
-        self.numel().saturating_mul(self.dtype.element_size())
+        self.numel().div_ceil(self.dtype.packing()).saturating_mul(self.dtype.element_size())
     }
 
     /// Whether the elements lie in C order without gaps.
@@ -284,10 +284,14 @@ impl Tensor {
         let allowed = storage.nbytes().saturating_add(storage.expanded_bytes());
         limits::check("the copy of an expanded view", "expanded_bytes", nbytes_u64, allowed)?;
 
-        let start = self.storage_offset.saturating_mul(size);
-        let end = layout::extent(&self.shape, &self.stride, self.storage_offset).and_then(|end| end.checked_mul(size));
-        let end = end.ok_or_else(|| self.leaves_storage())?;
         let contiguous = self.is_contiguous();
+        let packing = self.dtype.packing();
+        if (packing > 1 && !contiguous) || self.storage_offset.checked_rem(packing) != Some(0) {
+            return Err(Reason::Unsupported(format!("a view across packed {} elements", self.dtype)).into());
+        }
+        let bytes_to = |element: usize| element.div_ceil(packing).checked_mul(size);
+        let end = layout::extent(&self.shape, &self.stride, self.storage_offset).and_then(bytes_to);
+        let (start, end) = bytes_to(self.storage_offset).zip(end).ok_or_else(|| self.leaves_storage())?;
 
         let mut bytes = if let Some(all) = storage.borrow_as(self.dtype, order)? {
             let window = all.get(start..end).ok_or_else(|| self.leaves_storage())?;
@@ -297,7 +301,8 @@ impl Tensor {
             if contiguous { window.to_vec() } else { self.gather(window, nbytes)? }
         } else {
             let offset = u64::try_from(start).unwrap_or(u64::MAX);
-            let window = fill_vec(end.saturating_sub(start), |buf| storage.read_as(self.dtype, order, offset, buf))?;
+            let window =
+                fill_vec(end.saturating_sub(start), |buf| storage.read_as(self.dtype, order, offset, buf))?;
             if contiguous { window } else { self.gather(&window, nbytes)? }
         };
         self.resolve_signs(&mut bytes, order);
@@ -332,7 +337,9 @@ impl Tensor {
     fn no_bytes(&self) -> Error {
         let what = match &self.kind {
             TensorKind::Meta => "a meta tensor has a shape and no values".to_owned(),
-            TensorKind::Sparse(sparse) => format!("a {} tensor has no values in C order; read its parts", sparse.layout.name()),
+            TensorKind::Sparse(sparse) => {
+                format!("a {} tensor has no values in C order; read its parts", sparse.layout.name())
+            }
             TensorKind::Wrapper { .. } => "a wrapper subclass holds its values in its attributes".to_owned(),
             TensorKind::Strided | TensorKind::Quantized(_) => "the tensor has no storage".to_owned(),
         };
@@ -346,15 +353,24 @@ impl Tensor {
 
 /// Negates one number whose bytes come least significant first: two's complement for integers, the sign bit
 /// for floats.
-fn negate<'b>(dtype: DType, bytes: impl DoubleEndedIterator<Item = &'b mut u8>) {
-    let integer =
-        matches!(dtype, DType::Int64 | DType::Int32 | DType::Int16 | DType::Int8 | DType::UInt8 | DType::UInt16 | DType::UInt32 | DType::UInt64);
+fn negate<'b>(dtype: DType, mut bytes: impl DoubleEndedIterator<Item = &'b mut u8>) {
+    let integer = matches!(
+        dtype,
+        DType::Int64
+            | DType::Int32
+            | DType::Int16
+            | DType::Int8
+            | DType::UInt8
+            | DType::UInt16
+            | DType::UInt32
+            | DType::UInt64
+    );
     if integer {
         let mut carry = true;
         for byte in bytes {
             (*byte, carry) = (!*byte).overflowing_add(u8::from(carry));
         }
-    } else if let Some(top) = bytes.rev().next() {
+    } else if let Some(top) = bytes.next_back() {
         *top ^= 0x80;
     }
 }

@@ -12,7 +12,7 @@ use crate::pickle::{Node, NodeId};
 use crate::repr::Repr;
 use crate::storage::Storage;
 use crate::tensor::{Layout, Tensor};
-use crate::torch::{Known, MappingKind, Meaning};
+use crate::torch::{Known, MappingKind, Meaning, PidMeaning};
 
 /// One value of a checkpoint. Copies are free, sharing and cycles are kept: two values that were one object
 /// in Python [are](Self::is) one here.
@@ -134,13 +134,7 @@ impl<'c> Value<'c> {
             Node::FrozenSet(_) => ValueKind::FrozenSet,
             Node::Global(_) => self.global(),
             Node::Object(_) => self.object(),
-            Node::PersistentId(_) => {
-                let found = self.document.interpretation.storage_of.get(&self.id);
-                let storage = found.and_then(|&(place, dtype)| {
-                    Some((self.document.interpretation.storages.get(place)?, dtype))
-                });
-                storage.map_or(ValueKind::Object, |(storage, dtype)| ValueKind::Storage(storage, dtype))
-            }
+            Node::PersistentId(_) => self.persistent(),
         }
     }
 
@@ -150,6 +144,18 @@ impl<'c> Value<'c> {
             Some(Known::DType(dtype)) => ValueKind::DType(dtype),
             _ => ValueKind::Global(name),
         }
+    }
+
+    fn persistent(self) -> ValueKind<'c> {
+        let interpretation = &self.document.interpretation;
+        let kind = interpretation.pid(self.id).and_then(|meaning| match meaning {
+            PidMeaning::Storage(place, dtype) => {
+                Some(ValueKind::Storage(interpretation.storages.get(place)?, dtype))
+            }
+            PidMeaning::Tensor(place) => interpretation.tensors.get(place).map(ValueKind::Tensor),
+            PidMeaning::Class(_) => Some(self.global()),
+        });
+        kind.unwrap_or(ValueKind::Object)
     }
 
     fn object(self) -> ValueKind<'c> {
@@ -165,12 +171,19 @@ impl<'c> Value<'c> {
             Meaning::Bytes(bytes) => ValueKind::Bytes(bytes),
             Meaning::ByteArray(bytes) => ValueKind::ByteArray(bytes),
             Meaning::Complex(re, im) => ValueKind::Complex(*re, *im),
+            Meaning::Storage(place, dtype) => {
+                let storage = self.document.interpretation.storages.get(*place);
+                storage.map_or(ValueKind::Object, |storage| ValueKind::Storage(storage, *dtype))
+            }
             Meaning::Size(_) => ValueKind::Size,
             Meaning::Device(location) => ValueKind::Device(location),
             Meaning::Layout(layout) => ValueKind::Layout(*layout),
-            Meaning::Tensor(meaning) => {
-                self.document.interpretation.tensors.get(meaning.place).map_or(ValueKind::Object, ValueKind::Tensor)
-            }
+            Meaning::Tensor(meaning) => self
+                .document
+                .interpretation
+                .tensors
+                .get(meaning.place)
+                .map_or(ValueKind::Object, ValueKind::Tensor),
         }
     }
 
@@ -252,8 +265,10 @@ impl<'c> Value<'c> {
     /// The value of a string key, or of an attribute of an object.
     pub fn find(self, key: &str) -> Option<Self> {
         let text = |value: Self| matches!(value.kind(), ValueKind::Str(text) if text == key);
-        let entry = self.entries().filter(|(name, _)| text(*name)).last().map(|(_, value)| value);
-        entry.or_else(|| self.attributes().find(|(name, _)| text(*name)).map(|(_, value)| value))
+        // A subclass of dict has its entries assigned.
+        let entry = self.entries().chain(self.assigned()).filter(|(name, _)| text(*name)).last();
+        let found = entry.or_else(|| self.attributes().filter(|(name, _)| text(*name)).last());
+        found.map(|(_, value)| value)
     }
 
     /// The value of a string key, or of an attribute of an object.
@@ -264,6 +279,7 @@ impl<'c> Value<'c> {
         self.find(key).ok_or_else(|| {
             let keys: Vec<&str> = self
                 .entries()
+                .chain(self.assigned())
                 .chain(self.attributes())
                 .filter_map(|(key, _)| match key.kind() {
                     ValueKind::Str(text) => Some(text),
@@ -305,7 +321,11 @@ impl<'c> Value<'c> {
     /// `Misuse` that tells how many there are.
     pub fn index(self, index: usize) -> Result<Self> {
         self.items().nth(index).ok_or_else(|| {
-            Error::misuse(format!("there is no index {index} in a {} of {}", self.type_name(), self.items().count()))
+            Error::misuse(format!(
+                "there is no index {index} in a {} of {}",
+                self.type_name(),
+                self.items().count()
+            ))
         })
     }
 
@@ -336,12 +356,40 @@ impl<'c> Value<'c> {
         callable
     }
 
+    /// The file and the source text of a class, as files of torch before 1.6 record them for modules.
+    pub fn source(self) -> Option<(&'c str, &'c str)> {
+        let graph = &self.document.graph;
+        let members = match graph.node(self.id) {
+            Node::PersistentId(pid) => graph.tuple(pid)?,
+            _ => return None,
+        };
+        match self.document.interpretation.pid(self.id)? {
+            PidMeaning::Class(_) => match members {
+                [.., file, source] => graph.str(*file).zip(graph.str(*source)),
+                _ => None,
+            },
+            PidMeaning::Storage(..) | PidMeaning::Tensor(_) => None,
+        }
+    }
+
     /// The arguments of an object's construction.
+    ///
+    /// Of `copyreg._reconstructor(class, base, content)`, which is how protocols 0 and 1 spell an instance, only
+    /// the content is one: what an instance of a subclass of `dict`, `list` or `tuple` holds.
     pub fn args(self) -> impl Iterator<Item = Self> {
-        let object = self.document.graph.object(self.id).filter(|_| matches!(self.kind(), ValueKind::Object));
+        let graph = &self.document.graph;
+        let object = graph.object(self.id).filter(|_| matches!(self.kind(), ValueKind::Object));
         let args = object.map_or(&[][..], |(_, object)| {
-            let reconstructor = self.document.global(object.callable) == Some("copyreg._reconstructor");
-            if reconstructor { &[] } else { self.document.graph.members(object.args) }
+            let args = graph.members(object.args);
+            match args {
+                [_, _, content]
+                    if self.document.global(object.callable) == Some("copyreg._reconstructor") =>
+                {
+                    let nothing = matches!(graph.node(*content), Node::None);
+                    if nothing { &[] } else { std::slice::from_ref(content) }
+                }
+                args => args,
+            }
         });
         args.iter().map(move |&id| self.at(id))
     }
@@ -371,25 +419,32 @@ impl<'c> Value<'c> {
     ///
     /// They are the entries of a state that is a dict, or of both dicts of a state with slots.
     pub fn attributes(self) -> impl Iterator<Item = (Self, Self)> {
-        self.states()
-            .flat_map(|state| {
-                let slots = matches!(state.kind(), ValueKind::Tuple) && state.items().all(|part| part.is_mapping() || part.is_none());
-                let parts: Vec<Self> = if slots { state.items().collect() } else { vec![state] };
-                parts.into_iter().flat_map(Self::entries).collect::<Vec<_>>()
-            })
+        self.states().flat_map(|state| {
+            // (attributes, slots), either of which may be None.
+            let parts: Vec<Self> = state.items().take(3).collect();
+            let slots = matches!(state.kind(), ValueKind::Tuple)
+                && parts.len() == 2
+                && parts.iter().all(|part| part.is_mapping() || part.is_none());
+            let parts = if slots { parts } else { vec![state] };
+            parts.into_iter().flat_map(Self::entries).collect::<Vec<_>>()
+        })
     }
 
     /// Items appended to an object that is no list.
     pub fn appended(self) -> impl Iterator<Item = Self> {
         let object = self.document.meaning(self.id).filter(|(_, meaning)| matches!(meaning, Meaning::Opaque));
-        let items = object.and_then(|(object, _)| object.more.as_deref()).map_or(&[][..], |more| more.items.as_slice());
+        let items = object
+            .and_then(|(object, _)| object.more.as_deref())
+            .map_or(&[][..], |more| more.items.as_slice());
         items.iter().map(move |&id| self.at(id))
     }
 
     /// Entries set on an object that is no dict.
     pub fn assigned(self) -> impl Iterator<Item = (Self, Self)> {
         let object = self.document.meaning(self.id).filter(|(_, meaning)| matches!(meaning, Meaning::Opaque));
-        let entries = object.and_then(|(object, _)| object.more.as_deref()).map_or(&[][..], |more| more.entries.as_slice());
+        let entries = object
+            .and_then(|(object, _)| object.more.as_deref())
+            .map_or(&[][..], |more| more.entries.as_slice());
         pairs(entries).into_iter().map(move |(key, value)| (self.at(key), self.at(value)))
     }
 
@@ -429,7 +484,7 @@ impl<'c> Value<'c> {
     pub fn as_f64(self) -> Result<f64> {
         match self.kind() {
             ValueKind::Float(float) => Ok(float),
-            ValueKind::Int(int) => i32::try_from(int).map(f64::from).map_err(|_| self.is_not("a float")),
+            ValueKind::Int(int) => exact(int).ok_or_else(|| self.is_not("a float")),
             _ => Err(self.is_not("a float")),
         }
     }
@@ -465,8 +520,22 @@ impl<'c> Value<'c> {
     }
 
     fn is_not(self, expected: &str) -> Error {
-        Error::misuse(format!("expected {expected}, found {} of type {}", Repr::short(self), self.type_name()))
+        Error::misuse(format!(
+            "expected {expected}, found {} of type {}",
+            Repr::short(self),
+            self.type_name()
+        ))
     }
+}
+
+/// The float that equals an integer, if one does.
+fn exact(int: i64) -> Option<f64> {
+    const HALF: i64 = 1 << 32;
+    let high = f64::from(i32::try_from(int.div_euclid(HALF)).ok()?) * 4_294_967_296.0;
+    let low = f64::from(u32::try_from(int.rem_euclid(HALF)).ok()?);
+    let sum = high + low;
+    // Both parts are exact; their sum is, if it loses none of the lower.
+    (sum - high == low).then_some(sum)
 }
 
 fn pairs(entries: &[NodeId]) -> Vec<(NodeId, NodeId)> {

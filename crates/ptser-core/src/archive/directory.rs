@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::mem::MaybeUninit;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
@@ -24,14 +24,14 @@ pub(crate) struct Archive {
     root: Box<str>,
     records: Vec<Record>,
     /// Lower-case name below the root → place in `records`.
-    index: HashMap<Box<str>, usize>,
+    index: HashMap<Arc<str>, usize>,
 }
 
 /// One record: a name below the root folder, and where its bytes lie.
 #[derive(Debug)]
 pub(crate) struct Record {
     /// The name below the root folder: `data.pkl`, `data/0`.
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     /// Bytes once read.
     pub(crate) size: u64,
     /// Bytes in the archive.
@@ -77,7 +77,10 @@ impl Archive {
             let full = String::from_utf8_lossy(entry.name_raw());
             let Some((folder, name)) = full.split_once('/') else {
                 if root.is_none() {
-                    return Err(Reason::Archive(format!("record {full:?} is not in a folder, as a checkpoint's are")).into());
+                    return Err(Reason::Archive(format!(
+                        "record {full:?} is not in a folder, as a checkpoint's are"
+                    ))
+                    .into());
                 }
                 continue;
             };
@@ -92,17 +95,23 @@ impl Archive {
             let header_at = entry.header_start();
             let stored_size = entry.compressed_size();
             let compression = match entry.compression() {
-                _ if entry.flags().as_u16() & ENCRYPTED != 0 => Compression::Unsupported("it is encrypted or a patch"),
+                _ if entry.flags().as_u16() & ENCRYPTED != 0 => {
+                    Compression::Unsupported("it is encrypted or a patch")
+                }
                 CompressionMethod::Stored => Compression::Stored,
                 CompressionMethod::Deflated => Compression::Deflated,
                 _ => Compression::Unsupported("its compression method is neither stored nor deflated"),
             };
             let end = header_at.checked_add(LOCAL_HEADER_SIZE).and_then(|at| at.checked_add(stored_size));
             if end.is_none_or(|end| end > directory_at) {
-                return Err(Reason::Archive(format!("record {name} does not end before the directory")).into());
+                return Err(
+                    Reason::Archive(format!("record {name} does not end before the directory")).into()
+                );
             }
             if compression == Compression::Stored && stored_size != entry.size() {
-                return Err(Reason::Archive(format!("record {name} is stored, and has two different sizes")).into());
+                return Err(
+                    Reason::Archive(format!("record {name} is stored, and has two different sizes")).into()
+                );
             }
             records.push(Record {
                 name: name.into(),
@@ -123,8 +132,12 @@ impl Archive {
         refuse_overlaps(&records)?;
         let mut index = HashMap::with_capacity(records.len());
         for (place, record) in records.iter().enumerate() {
-            if index.insert(record.name.to_ascii_lowercase().into_boxed_str(), place).is_some() {
-                return Err(Reason::Archive(format!("two records are named {} but for case", record.name)).into());
+            let upper = record.name.bytes().any(|byte| byte.is_ascii_uppercase());
+            let key = if upper { record.name.to_ascii_lowercase().into() } else { Arc::clone(&record.name) };
+            if index.insert(key, place).is_some() {
+                return Err(
+                    Reason::Archive(format!("two records are named {} but for case", record.name)).into()
+                );
             }
         }
         Ok(Self { start, root, records, index })
@@ -164,7 +177,8 @@ impl Archive {
 
 /// Two records over the same bytes are how a small file claims to be a large one.
 fn refuse_overlaps(records: &[Record]) -> Result<()> {
-    let mut spans: Vec<(u64, u64, &str)> = records.iter().map(|r| (r.header_at, r.stored_size, &*r.name)).collect();
+    let mut spans: Vec<(u64, u64, &str)> =
+        records.iter().map(|r| (r.header_at, r.stored_size, &*r.name)).collect();
     spans.sort_unstable();
     for pair in spans.windows(2) {
         let [(at, stored, name), (next_at, _, next)] = pair else { continue };
@@ -222,7 +236,9 @@ impl Record {
     ) -> Result<&'b mut [u8]> {
         let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.size) {
-            return Err(Reason::Record(format!("{len} bytes from {offset} leave its {} bytes", self.size)).into());
+            return Err(
+                Reason::Record(format!("{len} bytes from {offset} leave its {} bytes", self.size)).into()
+            );
         }
         let data_at = self.data_at(source)?;
         match self.compression {
@@ -232,17 +248,23 @@ impl Record {
                 let skipped = std::io::copy(&mut reader.by_ref().take(offset), &mut std::io::sink());
                 let buf = zeroed(buf);
                 skipped.and_then(|_| reader.read_exact(buf)).map_err(|error| {
-                    Reason::Record(format!("its deflated bytes do not inflate to its {} bytes: {error}", self.size))
+                    Reason::Record(format!(
+                        "its deflated bytes do not inflate to its {} bytes: {error}",
+                        self.size
+                    ))
                 })?;
                 Ok(buf)
             }
-            Compression::Unsupported(why) => Err(Reason::Unsupported(format!("record {}: {why}", self.name)).into()),
+            Compression::Unsupported(why) => {
+                Err(Reason::Unsupported(format!("record {}: {why}", self.name)).into())
+            }
         }
     }
 
     /// The whole content, growing with what really inflates and never trusting the declared size.
     pub(crate) fn read_all(&self, source: &dyn ReadAt) -> Result<Vec<u8>> {
-        let size = usize::try_from(self.size).map_err(|_| Reason::Record("it is larger than memory".into()))?;
+        let size =
+            usize::try_from(self.size).map_err(|_| Reason::Record("it is larger than memory".into()))?;
         let data_at = self.data_at(source)?;
         if self.compression == Compression::Deflated {
             let mut content = Vec::new();
@@ -251,7 +273,10 @@ impl Record {
             let read = self.inflate(source, data_at)?.take(limit).read_to_end(&mut content);
             if read.as_ref().ok() != Some(&size) {
                 let why = read.err().map_or_else(String::new, |error| format!(": {error}"));
-                return Err(Reason::Record(format!("its deflated bytes do not inflate to its {size} bytes{why}")).into());
+                return Err(Reason::Record(format!(
+                    "its deflated bytes do not inflate to its {size} bytes{why}"
+                ))
+                .into());
             }
             return Ok(content);
         }

@@ -81,7 +81,12 @@ impl Tail<'_> {
         let mut claims = self.claims64(end_at)?;
         let (size, offset) = (u64::from(u32_at(record, 12)), u64::from(u32_at(record, 16)));
         let behind_prefix = end_at.checked_sub(size).and_then(|directory| directory.checked_sub(offset));
-        claims.extend(behind_prefix.into_iter().chain([0]).map(|start| Claim { start, offset, size, end_at }));
+        claims.extend(behind_prefix.into_iter().chain([0]).map(|start| Claim {
+            start,
+            offset,
+            size,
+            end_at,
+        }));
         for Claim { start, offset, size, end_at } in claims {
             let Some(directory) = start.checked_add(offset) else { continue };
             let fits = directory.checked_add(size).is_some_and(|end| end <= end_at);
@@ -95,7 +100,9 @@ impl Tail<'_> {
     /// What the zip64 record says, where there is one.
     fn claims64(&self, end_at: u64) -> Result<Vec<Claim>> {
         let Some(locator_at) = end_at.checked_sub(LOCATOR_SIZE) else { return Ok(Vec::new()) };
-        let Some(locator) = self.read::<20>(locator_at)?.filter(|locator| locator.starts_with(&END64_LOCATOR)) else {
+        let Some(locator) =
+            self.read::<20>(locator_at)?.filter(|locator| locator.starts_with(&END64_LOCATOR))
+        else {
             return Ok(Vec::new());
         };
         // The zip64 record lies right before its locator; the locator says where it thinks it is.
@@ -110,7 +117,8 @@ impl Tail<'_> {
 
     /// Some bytes at an offset; `None` past the end of the source.
     fn read<const N: usize>(&self, offset: u64) -> Result<Option<[u8; N]>> {
-        let in_tail = offset.checked_sub(self.start).and_then(|skip| self.bytes.get(usize::try_from(skip).ok()?..));
+        let in_tail =
+            offset.checked_sub(self.start).and_then(|skip| self.bytes.get(usize::try_from(skip).ok()?..));
         if let Some(rest) = in_tail {
             return Ok(rest.first_chunk().copied());
         }

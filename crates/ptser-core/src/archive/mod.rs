@@ -4,3 +4,4 @@ mod directory;
 mod end;
 
 pub(crate) use directory::{Archive, Compression, Record};
+pub(crate) use end::archive_start;

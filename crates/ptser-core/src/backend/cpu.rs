@@ -58,7 +58,11 @@ impl Backend for Cpu {
         Availability::Devices(1)
     }
 
-    fn restore(&self, storage: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
+    fn restore(
+        &self,
+        storage: HostStorage<'_>,
+        location: &Location,
+    ) -> Result<Option<Box<dyn DeviceStorage>>> {
         if location.device() != "cpu" {
             return Ok(None);
         }

@@ -55,7 +55,11 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// `Backend` where the location is this backend's and cannot be served.
-    fn restore(&self, storage: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>>;
+    fn restore(
+        &self,
+        storage: HostStorage<'_>,
+        location: &Location,
+    ) -> Result<Option<Box<dyn DeviceStorage>>>;
 
     /// Refuses locations of this backend that cannot be used here, in PyTorch's words.
     ///

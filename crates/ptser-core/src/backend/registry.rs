@@ -33,7 +33,8 @@ impl Registry {
     /// # Errors
     /// `Misuse` where two of them have the same name.
     pub fn linked() -> Result<Self> {
-        let backends = inventory::iter::<Registration>.into_iter().map(|registration| Entry::Linked(registration.0));
+        let backends =
+            inventory::iter::<Registration>.into_iter().map(|registration| Entry::Linked(registration.0));
         Self { backends: backends.collect() }.sorted()
     }
 
@@ -79,7 +80,11 @@ impl Registry {
     /// `Backend` where no backend knows the storage.
     pub fn tag(&self, storage: &dyn DeviceStorage) -> Result<Location> {
         self.backends().find_map(|backend| backend.tag(storage)).ok_or_else(|| {
-            Error::backend(format!("no backend knows a storage of {} bytes; {}", storage.nbytes(), self.linked_names()))
+            Error::backend(format!(
+                "no backend knows a storage of {} bytes; {}",
+                storage.nbytes(),
+                self.linked_names()
+            ))
         })
     }
 

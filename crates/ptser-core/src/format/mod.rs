@@ -1,10 +1,13 @@
 //! The containers of checkpoints, and how to tell them from each other and from what is none.
 
+mod container;
+mod legacy;
+mod safetensors;
 mod sniff;
+mod tar;
 mod zip;
 
-pub(crate) use sniff::{Sniffed, sniff};
-pub(crate) use zip::{ZipFile, ZipStorages};
+pub(crate) use container::{Container, Opened, Terms};
 
 /// The container of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,6 +17,14 @@ pub enum Format {
     Zip,
     /// A zip archive that holds a TorchScript program.
     TorchScript,
+    /// The stream of torch 0.1.10 to 1.5.
+    Legacy,
+    /// The tar archive of torch 0.1 to 0.1.9.
+    Tar,
+    /// A pickle by itself.
+    Pickle,
+    /// A safetensors file.
+    Safetensors,
 }
 
 impl Format {
@@ -22,6 +33,10 @@ impl Format {
         match self {
             Self::Zip => "zip",
             Self::TorchScript => "torchscript",
+            Self::Legacy => "legacy",
+            Self::Tar => "tar",
+            Self::Pickle => "pickle",
+            Self::Safetensors => "safetensors",
         }
     }
 }

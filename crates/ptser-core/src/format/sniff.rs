@@ -1,7 +1,10 @@
 //! Tells from the first bytes what a file is, so that what is no checkpoint is called by its name.
 
+use super::legacy::LegacyStream;
 use crate::error::{Reason, Result};
+use crate::limits::Limits;
 use crate::source::ReadAt;
+use crate::{archive, pickle};
 
 /// The containers that are recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,47 +12,61 @@ pub(crate) enum Sniffed {
     Zip,
     /// Something unknown in front, and perhaps an archive behind it.
     PrefixedZip,
+    Legacy,
+    Tar,
+    Safetensors,
+    /// A pickle without a checkpoint around it.
+    Pickle,
 }
 
-/// The magic number that begins a legacy stream, pickled with protocol 2.
-const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 /// Where a tar archive has its magic word.
 const TAR_MAGIC_AT: usize = 257;
 
 /// What the file is.
 ///
 /// # Errors
-/// `Malformed` that names it where it is no checkpoint, `Unsupported` for checkpoints of older formats.
-pub(crate) fn sniff(source: &dyn ReadAt) -> Result<Sniffed> {
+/// `Malformed` that names it where it is no checkpoint.
+pub(crate) fn sniff(source: &dyn ReadAt, limits: &Limits) -> Result<Sniffed> {
     let mut head = vec![0; usize::try_from(source.size().min(1024)).unwrap_or(0)];
     source.read_exact_at(&mut head, 0)?;
     if head.starts_with(b"PK\x03\x04") {
         return Ok(Sniffed::Zip);
     }
-    if head.starts_with(LEGACY_MAGIC) {
-        return unsupported("a legacy checkpoint stream (torch before 1.6); load and save it with a newer torch");
-    }
     if head.get(TAR_MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar")) {
-        return unsupported("a tar archive (torch before 0.1.10); load and save it with a newer torch");
+        return Ok(Sniffed::Tar);
     }
-    match name(&head, source.size()) {
-        Some(found) => Err(Reason::NotACheckpoint { found }.into()),
-        None if head.starts_with(b"\x80") => unsupported("a plain pickle without a checkpoint around it"),
-        None => Ok(Sniffed::PrefixedZip),
+    if is_safetensors(&head, source.size()) {
+        return Ok(Sniffed::Safetensors);
     }
-}
-
-fn unsupported<T>(what: &str) -> Result<T> {
-    Err(Reason::Unsupported(what.to_owned()).into())
+    if let Some(found) = name(&head) {
+        return Err(Reason::NotACheckpoint { found }.into());
+    }
+    if LegacyStream::begins(source, 0) {
+        return Ok(Sniffed::Legacy);
+    }
+    // Protocols 0 and 1 begin with any letter: such a pickle must fill the file.
+    let whole = || pickle::pickle_len(source, 0, limits.pickle_bytes).is_ok_and(|len| len == source.size());
+    if head.starts_with(b"\x80") || whole() {
+        return Ok(Sniffed::Pickle);
+    }
+    if archive::archive_start(source).is_ok() {
+        return Ok(Sniffed::PrefixedZip);
+    }
+    let found =
+        "its first bytes are those of no format that is known here; it may be damaged from the start on"
+            .into();
+    Err(Reason::NotACheckpoint { found }.into())
 }
 
 /// What a file is that is no checkpoint, and what to do about it.
-fn name(head: &[u8], size: u64) -> Option<String> {
+fn name(head: &[u8]) -> Option<String> {
     if head.is_empty() {
         return Some("the file is empty; download it again".into());
     }
     if head.iter().all(|&byte| byte == 0) {
-        return Some("the file begins with zeros only; it was reserved and never written, download it again".into());
+        return Some(
+            "the file begins with zeros only; it was reserved and never written, download it again".into(),
+        );
     }
     let text = head.trim_ascii_start();
     let lower = text.get(..15).unwrap_or(text).to_ascii_lowercase();
@@ -67,13 +84,13 @@ fn name(head: &[u8], size: u64) -> Option<String> {
         (b"\x28\xb5\x2f\xfd", "this is compressed by zstd; unpack it first (unzstd)"),
         (b"7z\xbc\xaf\x27\x1c", "this is a 7z archive; unpack it first"),
         (b"PK\x05\x06", "this is a zip archive without records"),
-        (b"PYTORCH1", "this archive format is of a preview release before torch 1.6, which nobody reads any more"),
+        (
+            b"PYTORCH1",
+            "this archive format is of a preview release before torch 1.6, which nobody reads any more",
+        ),
     ];
     if let Some((_, what)) = known.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Some((*what).to_owned());
-    }
-    if is_safetensors(head, size) {
-        return Some("this is a safetensors file; read it with the safetensors crate".into());
     }
     if text.starts_with(b"{") || text.starts_with(b"[") {
         return Some("this is JSON text, perhaps an index or an error message of the server".into());

@@ -14,7 +14,7 @@ use crate::torch::{StorageRef, StorageTable};
 
 /// An archive and the source it lies in.
 pub(crate) struct ZipFile {
-    source: Box<dyn ReadAt>,
+    source: Arc<dyn ReadAt>,
     archive: Archive,
     format: Format,
     byte_order: ByteOrder,
@@ -30,7 +30,11 @@ const SMALL: u64 = 4096;
 
 impl ZipFile {
     /// Reads the directory and the records that say what the archive is.
-    pub(crate) fn open(source: Box<dyn ReadAt>, default_byte_order: ByteOrder, limits: &Limits) -> Result<Self> {
+    pub(crate) fn open(
+        source: Arc<dyn ReadAt>,
+        default_byte_order: ByteOrder,
+        limits: &Limits,
+    ) -> Result<Self> {
         let archive = Archive::open(&*source, limits)?;
         let mut file = Self { source, archive, format: Format::Zip, byte_order: default_byte_order };
         file.refuse_siblings()?;
@@ -48,7 +52,9 @@ impl ZipFile {
             file.byte_order = match file.small("byteorder")?.as_str() {
                 "little" => ByteOrder::Little,
                 "big" => ByteOrder::Big,
-                other => return Err(Error::from(Reason::ByteOrder { found: other.into() }).in_record("byteorder")),
+                other => {
+                    return Err(Error::from(Reason::ByteOrder { found: other.into() }).in_record("byteorder"));
+                }
             };
         }
         Ok(file)
@@ -59,7 +65,9 @@ impl ZipFile {
         if self.archive.find(PICKLE).is_some() {
             return Ok(());
         }
-        let what = if self.archive.find("archive_format").is_some() || self.archive.find("models/model.json").is_some() {
+        let what = if self.archive.find("archive_format").is_some()
+            || self.archive.find("models/model.json").is_some()
+        {
             "an exported program (.pt2); its weights are read by torch.export.load"
         } else if self.archive.find(".data/extern_modules").is_some() {
             "a torch.package archive; it is read by torch.package.PackageImporter"
@@ -75,7 +83,9 @@ impl ZipFile {
     fn small(&self, name: &str) -> Result<String> {
         let record = self.archive.expect(name)?;
         if record.size > SMALL {
-            return Err(Error::from(Reason::Record(format!("{} bytes for a word", record.size))).in_record(name));
+            return Err(
+                Error::from(Reason::Record(format!("{} bytes for a word", record.size))).in_record(name)
+            );
         }
         let content = record.read_all(&*self.source).map_err(|error| error.in_record(name))?;
         Ok(String::from_utf8_lossy(&content).into_owned())
@@ -93,7 +103,12 @@ impl ZipFile {
             limits::check("the pickle in bytes", "pickle_bytes", record.size, limits.pickle_bytes)?;
             if record.size > 1 << 20 && record.compression == Compression::Deflated {
                 let ratio = record.size / record.stored_size.max(1);
-                limits::check("the inflation of the pickle", "inflation_ratio", ratio, limits.inflation_ratio)?;
+                limits::check(
+                    "the inflation of the pickle",
+                    "inflation_ratio",
+                    ratio,
+                    limits.inflation_ratio,
+                )?;
             }
             record.read_all(&*self.source)
         };
@@ -161,7 +176,8 @@ fn check_size(reference: &StorageRef, expected: u64, found: u64) -> Result<()> {
     if expected == found {
         return Ok(());
     }
-    Err(Reason::RecordSize { found, expected, numel: reference.numel, dtype: reference.dtype_name().into() }.into())
+    Err(Reason::RecordSize { found, expected, numel: reference.numel, dtype: reference.dtype_name().into() }
+        .into())
 }
 
 /// A storage's bytes in their record.

@@ -4,16 +4,28 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::graph::{Graph, Node, NodeId, index};
+use super::graph::{Graph, Node, NodeId, Span, index};
 use crate::error::{Error, Reason, Result};
 
 /// Settles the keys of every dict and the members of every set.
 pub(super) fn settle_keys(graph: &mut Graph) -> Result<()> {
-    // Keys that are tuples of tuples may share members; the walk over them is bounded by the graph's size.
-    let mut budget = graph.nodes.len().saturating_mul(8).saturating_add(1 << 16);
     let mut containers = std::mem::take(&mut graph.containers);
     let mut objects = std::mem::take(&mut graph.objects);
-    let mut outcome = Ok(());
+    let outcome = settle_all(graph, &mut containers, &mut objects);
+    graph.containers = containers;
+    graph.objects = objects;
+    outcome
+}
+
+fn settle_all(graph: &Graph, containers: &mut [Vec<NodeId>], objects: &mut [super::Object]) -> Result<()> {
+    let mut keys = Keys {
+        graph,
+        texts: HashMap::new(),
+        first: vec![None; graph.nodes.len()],
+        met: vec![0; graph.nodes.len()],
+        round: 0,
+        left: graph.weight().saturating_mul(16).saturating_add(1 << 20),
+    };
     for node in &graph.nodes {
         let (place, step) = match node {
             Node::Dict(place) => (*place, 2),
@@ -21,86 +33,143 @@ pub(super) fn settle_keys(graph: &mut Graph) -> Result<()> {
             _ => continue,
         };
         if let Some(members) = containers.get_mut(index(place)) {
-            outcome = outcome.and_then(|()| settle(graph, members, step, &mut budget));
+            keys.settle(members, step)?;
         }
     }
     for more in objects.iter_mut().filter_map(|object| object.more.as_deref_mut()) {
-        outcome = outcome.and_then(|()| settle(graph, &mut more.entries, 2, &mut budget));
+        keys.settle(&mut more.entries, 2)?;
     }
-    graph.containers = containers;
-    graph.objects = objects;
-    outcome
+    Ok(())
 }
 
-/// The common case, without copying a key.
-fn only_distinct_text(graph: &Graph, members: &[NodeId], step: usize) -> bool {
-    let mut seen = std::collections::HashSet::with_capacity(members.len() / step);
-    members.iter().step_by(step).all(|&key| match graph.node(key) {
-        Node::Str(span) => seen.insert(graph.bytes(span)),
-        _ => false,
-    })
+/// What is known of the keys of a graph.
+struct Keys<'g> {
+    graph: &'g Graph,
+    /// The first node of each text.
+    texts: HashMap<&'g [u8], NodeId>,
+    /// For each node that is text and was met, the first node with the same text: so that texts are compared
+    /// once, however many dicts share them.
+    first: Vec<Option<NodeId>>,
+    /// The round in which each first node was met last.
+    met: Vec<u32>,
+    round: u32,
+    /// Bytes that may still be written to compare other keys, which can share members as often as they like.
+    left: usize,
 }
 
-/// Drops repeated keys from `members`, keys (and values) in turn.
-fn settle(graph: &Graph, members: &mut Vec<NodeId>, step: usize, budget: &mut usize) -> Result<()> {
-    if only_distinct_text(graph, members, step) {
-        return Ok(());
-    }
-    let mut places = HashMap::new();
-    let mut kept: Vec<NodeId> = Vec::with_capacity(members.len());
-    for entry in members.chunks(step) {
-        let Some(&key) = entry.first() else { continue };
-        let mut id = Vec::new();
-        identity(graph, key, &mut id, budget)?;
-        match places.entry(id) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(kept.len());
-                kept.extend_from_slice(entry);
-            }
-            Entry::Occupied(place) => {
-                let value = place.get().saturating_add(1);
-                if let (Some(kept), Some(new)) = (kept.get_mut(value), entry.get(1)) {
-                    *kept = *new;
+impl<'g> Keys<'g> {
+    /// Drops repeated keys from `members`, keys (and values) in turn.
+    fn settle(&mut self, members: &mut Vec<NodeId>, step: usize) -> Result<()> {
+        if self.only_distinct_text(members, step) {
+            return Ok(());
+        }
+        let mut places = HashMap::new();
+        let mut kept: Vec<NodeId> = Vec::with_capacity(members.len());
+        for entry in members.chunks(step) {
+            let Some(&key) = entry.first() else { continue };
+            let mut id = Vec::new();
+            self.identity(key, &mut id)?;
+            match places.entry(id) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(kept.len());
+                    kept.extend_from_slice(entry);
+                }
+                Entry::Occupied(place) => {
+                    let value = place.get().saturating_add(1);
+                    if let (Some(kept), Some(new)) = (kept.get_mut(value), entry.get(1)) {
+                        *kept = *new;
+                    }
                 }
             }
         }
+        *members = kept;
+        Ok(())
     }
-    *members = kept;
-    Ok(())
-}
 
-/// Writes bytes that are equal for keys that Python takes for equal.
-fn identity(graph: &Graph, key: NodeId, out: &mut Vec<u8>, budget: &mut usize) -> Result<()> {
-    let mut open = vec![key];
-    while let Some(id) = open.pop() {
-        *budget = budget.checked_sub(1).ok_or_else(too_deep)?;
-        match graph.node(id) {
-            Node::None => out.push(b'n'),
-            // True == 1 == 1.0 in Python.
-            Node::Bool(bool) => int(out, i64::from(bool)),
-            Node::Int(number) => int(out, number),
-            Node::Float(float) => match whole(float) {
-                Some(number) => int(out, number),
-                None if float.is_nan() => tagged(out, b'N', &id.0.to_le_bytes()),
-                None => tagged(out, b'f', &float.to_le_bytes()),
-            },
-            Node::Long(span) => tagged(out, b'l', graph.bytes(span)),
-            Node::Str(span) | Node::Surrogates(span) => tagged(out, b's', graph.bytes(span)),
-            Node::Bytes(span) => tagged(out, b'b', graph.bytes(span)),
-            Node::Tuple(run) => {
-                tagged(out, b't', &run.len.to_le_bytes());
-                open.extend(graph.tuple(id).unwrap_or_default().iter().rev());
-            }
-            Node::Global(symbol) => tagged(out, b'g', &symbol.0.to_le_bytes()),
-            Node::FrozenSet(_) | Node::Object(_) | Node::PersistentId(_) => tagged(out, b'o', &id.0.to_le_bytes()),
-            Node::List(_) => return Err(unhashable("list")),
-            Node::Dict(_) => return Err(unhashable("dict")),
-            Node::Set(_) => return Err(unhashable("set")),
-            Node::ByteArray(_) => return Err(unhashable("bytearray")),
+    /// The common case.
+    fn only_distinct_text(&mut self, members: &[NodeId], step: usize) -> bool {
+        // A single text is distinct without a look at it.
+        if let &[key] | &[key, _] = members
+            && members.len() == step
+        {
+            return matches!(self.graph.node(key), Node::Str(_));
         }
-        *budget = budget.checked_sub(out.len() / 4096).ok_or_else(too_deep)?;
+        self.round = self.round.wrapping_add(1);
+        members.iter().step_by(step).all(|&key| {
+            let Node::Str(span) = self.graph.node(key) else { return false };
+            let first = self.first(key, span);
+            self.met
+                .get_mut(first.place())
+                .is_some_and(|met| std::mem::replace(met, self.round) != self.round)
+        })
     }
-    Ok(())
+
+    /// The first node that has the same text.
+    fn first(&mut self, key: NodeId, text: Span) -> NodeId {
+        if let Some(Some(first)) = self.first.get(key.place()) {
+            return *first;
+        }
+        let first = *self.texts.entry(self.graph.bytes(text)).or_insert(key);
+        if let Some(known) = self.first.get_mut(key.place()) {
+            *known = Some(first);
+        }
+        first
+    }
+
+    /// Writes bytes that are equal for keys that Python takes for equal.
+    fn identity(&mut self, key: NodeId, out: &mut Vec<u8>) -> Result<()> {
+        let graph = self.graph;
+        let mut open = vec![key];
+        while let Some(id) = open.pop() {
+            let before = out.len();
+            match graph.node(id) {
+                Node::None => out.push(b'n'),
+                // True == 1 == 1.0 in Python.
+                Node::Bool(bool) => int(out, i64::from(bool)),
+                Node::Int(number) => int(out, number),
+                Node::Float(float) => match whole(float) {
+                    Some(number) => int(out, number),
+                    None if float.is_nan() => tagged(out, b'N', &id.0.to_le_bytes()),
+                    None => tagged(out, b'f', &float.to_le_bytes()),
+                },
+                Node::Str(span) => {
+                    let first = self.first(id, span);
+                    tagged(out, b's', &first.0.to_le_bytes());
+                }
+                Node::Long(span) | Node::Surrogates(span) | Node::Bytes(span) => {
+                    self.pay(span.len())?;
+                    let tag = match graph.node(id) {
+                        Node::Long(_) => b'l',
+                        Node::Bytes(_) => b'b',
+                        _ => b'S',
+                    };
+                    tagged(out, tag, graph.bytes(span));
+                }
+                Node::Tuple(run) => {
+                    self.pay(index(run.len))?;
+                    tagged(out, b't', &run.len.to_le_bytes());
+                    open.extend(graph.tuple(id).unwrap_or_default().iter().rev());
+                }
+                Node::Global(symbol) => tagged(out, b'g', &symbol.0.to_le_bytes()),
+                Node::FrozenSet(_) | Node::Object(_) | Node::PersistentId(_) => {
+                    tagged(out, b'o', &id.0.to_le_bytes())
+                }
+                Node::List(_) => return Err(unhashable("list")),
+                Node::Dict(_) => return Err(unhashable("dict")),
+                Node::Set(_) => return Err(unhashable("set")),
+                Node::ByteArray(_) => return Err(unhashable("bytearray")),
+            }
+            self.pay(out.len().saturating_sub(before))?;
+        }
+        Ok(())
+    }
+
+    fn pay(&mut self, amount: usize) -> Result<()> {
+        self.left = self.left.checked_sub(amount).ok_or_else(|| {
+            Reason::Pickle("dictionary keys share members so often that comparing them would not end".into())
+        })?;
+        Ok(())
+    }
 }
 
 fn tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
@@ -123,8 +192,4 @@ fn whole(float: f64) -> Option<i64> {
 
 fn unhashable(what: &str) -> Error {
     Reason::Pickle(format!("a {what} cannot be a dictionary key or a member of a set")).into()
-}
-
-fn too_deep() -> Error {
-    Reason::Pickle("dictionary keys share members so often that comparing them would not end".into()).into()
 }

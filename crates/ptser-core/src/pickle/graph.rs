@@ -140,6 +140,41 @@ pub(super) fn index(number: u32) -> usize {
 }
 
 impl Graph {
+    /// A dict of these names, whose values are persistent ids: the graph of a container without a pickle.
+    pub(crate) fn of_names(names: &[String]) -> Result<(Self, Vec<NodeId>)> {
+        let mut graph = Self {
+            pickle: Vec::new(),
+            heap: Vec::new(),
+            nodes: vec![Node::Dict(0)],
+            children: Vec::new(),
+            containers: Vec::new(),
+            objects: Vec::new(),
+            symbols: Vec::new(),
+            root: NodeId(0),
+            protocol: 0,
+        };
+        let mut entries = Vec::with_capacity(names.len().saturating_mul(2));
+        let mut pids = Vec::with_capacity(names.len());
+        for name in names {
+            let span = Span::new(graph.heap.len(), name.len())?;
+            graph.heap.extend_from_slice(name.as_bytes());
+            let key = graph.add(Node::Str(span))?;
+            // The name is the id, as in the tar archives of torch 0.1.
+            let value = graph.add(Node::PersistentId(key))?;
+            entries.extend([key, value]);
+            pids.push(value);
+        }
+        graph.containers.push(entries);
+        Ok((graph, pids))
+    }
+
+    fn add(&mut self, node: Node) -> Result<NodeId> {
+        let id = u32::try_from(self.nodes.len())
+            .map_err(|_| Reason::Unsupported("more than 2^32 objects".into()))?;
+        self.nodes.push(node);
+        Ok(NodeId(id))
+    }
+
     pub(crate) fn root(&self) -> NodeId {
         self.root
     }
@@ -150,6 +185,16 @@ impl Graph {
 
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// How much there is of it: bytes, nodes, and members of containers.
+    pub(crate) fn weight(&self) -> usize {
+        let members = self.containers.iter().map(Vec::len).chain([
+            self.children.len(),
+            self.nodes.len(),
+            self.pickle.len(),
+        ]);
+        members.fold(0, usize::saturating_add)
     }
 
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {
@@ -209,6 +254,27 @@ impl Graph {
         match self.node(id) {
             Node::Object(place) => Some((index(place), self.objects.get(index(place))?)),
             _ => None,
+        }
+    }
+
+    /// Puts the first argument in the place of every call of some functions, which return it as it is.
+    pub(crate) fn see_through(&mut self, functions: impl Fn(&str) -> bool) {
+        let transparent: Vec<bool> = self.symbols.iter().map(|symbol| functions(&symbol.full)).collect();
+        if !transparent.contains(&true) {
+            return;
+        }
+        // Arguments come before the calls they are given to, so that calls within calls fall in turn.
+        for place in 0..self.nodes.len() {
+            let Some(Node::Object(object)) = self.nodes.get(place) else { continue };
+            let Some(Object { callable, args, .. }) = self.objects.get(index(*object)) else { continue };
+            let Node::Global(symbol) = self.node(*callable) else { continue };
+            let first = self.members(*args).first().copied();
+            if let Some(first) = first.filter(|_| transparent.get(symbol.place()) == Some(&true)) {
+                let inner = self.node(first);
+                if let Some(node) = self.nodes.get_mut(place) {
+                    *node = inner;
+                }
+            }
         }
     }
 

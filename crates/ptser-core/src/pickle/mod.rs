@@ -1,11 +1,16 @@
 //! The pickle language, protocols 0 to 5: syntax and an inert graph, nothing of torch and nothing executed.
 
+mod build;
+mod extent;
 mod finish;
 mod graph;
 mod machine;
+mod memo;
 mod opcode;
 mod reader;
+mod scalars;
 mod text;
 
-pub(crate) use graph::{Call, Graph, Node, NodeId, Object, Symbol};
+pub(crate) use extent::pickle_len;
+pub(crate) use graph::{Call, Graph, Node, NodeId, Object, Symbol, SymbolId};
 pub(crate) use machine::run;

@@ -78,7 +78,8 @@ impl<'p> Reader<'p> {
 
     fn cut(&self, wanted: usize) -> Error {
         let left = self.left();
-        Reason::Pickle(format!("{wanted} more bytes are needed, {left} are left; the file may be truncated")).into()
+        Reason::Pickle(format!("{wanted} more bytes are needed, {left} are left; the file may be truncated"))
+            .into()
     }
 }
 

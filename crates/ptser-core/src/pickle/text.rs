@@ -31,18 +31,16 @@ pub(super) fn integer(line: &[u8]) -> Result<Number> {
 
 /// Parses a `FLOAT` argument.
 pub(super) fn float(line: &[u8]) -> Result<f64> {
-    std::str::from_utf8(line)
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .ok_or_else(|| Reason::Pickle(format!("{:?} is not a float", String::from_utf8_lossy(clip(line)))).into())
+    std::str::from_utf8(line).ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
+        Reason::Pickle(format!("{:?} is not a float", String::from_utf8_lossy(clip(line)))).into()
+    })
 }
 
 /// Parses a memo index of `GET` and `PUT`.
 pub(super) fn memo_index(line: &[u8]) -> Result<u64> {
-    std::str::from_utf8(line)
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .ok_or_else(|| Reason::Pickle(format!("{:?} is not a memo index", String::from_utf8_lossy(clip(line)))).into())
+    std::str::from_utf8(line).ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
+        Reason::Pickle(format!("{:?} is not a memo index", String::from_utf8_lossy(clip(line)))).into()
+    })
 }
 
 /// Decodes a `STRING` argument: a Python string literal in quotes.
@@ -120,7 +118,9 @@ pub(super) fn raw_unicode_escape(line: &[u8]) -> Result<Vec<u8>> {
             Some(code.wrapping_mul(16).wrapping_add(digit))
         });
         let Some(code) = code.filter(|&code| code <= 0x10_FFFF) else {
-            return Err(Reason::Pickle(format!("a unicode escape without {digits} hexadecimal digits")).into());
+            return Err(
+                Reason::Pickle(format!("a unicode escape without {digits} hexadecimal digits")).into()
+            );
         };
         push_code_point(&mut out, code);
     }

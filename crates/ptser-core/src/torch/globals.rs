@@ -1,6 +1,6 @@
 //! Which globals a file may name: PyTorch's weights-only policy as a value.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::names::known;
 use crate::error::{Reason, RefusedGlobal, Result};
@@ -62,6 +62,11 @@ impl Globals {
         self.extra.iter().map(String::as_str)
     }
 
+    /// Whether a name was added to PyTorch's.
+    pub(crate) fn lists(&self, full: &str) -> bool {
+        self.extra.contains(full)
+    }
+
     /// Whether unlisted names are let through as inert objects.
     pub fn is_inert(&self) -> bool {
         self.inert
@@ -71,7 +76,7 @@ impl Globals {
     pub fn verdict(&self, module: &str, full: &str) -> Verdict {
         if BLOCKED.contains(&module) {
             Verdict::Blocked
-        } else if known(full).is_some_and(super::Known::weights_only) || self.extra.contains(full) {
+        } else if known(full).is_some_and(super::Known::weights_only) || self.lists(full) {
             Verdict::Allowed
         } else if self.inert {
             Verdict::Inert
@@ -83,14 +88,18 @@ impl Globals {
     /// Refuses a pickle whose globals are not all allowed, naming every one that is not.
     pub(crate) fn check(&self, symbols: &[Symbol]) -> Result<()> {
         let mut globals: Vec<RefusedGlobal> = Vec::new();
+        let mut seen = HashSet::new();
         for symbol in symbols {
             let verdict = self.verdict(&symbol.module, &symbol.full);
             if matches!(verdict, Verdict::Allowed | Verdict::Inert) {
                 continue;
             }
-            let refused = RefusedGlobal { name: symbol.full.to_string(), blocked: verdict == Verdict::Blocked };
-            if !globals.contains(&refused) {
-                globals.push(refused);
+            // Two names of Python 2 may be one of Python 3.
+            if seen.insert((&symbol.full, verdict)) {
+                globals.push(RefusedGlobal {
+                    name: symbol.full.to_string(),
+                    blocked: verdict == Verdict::Blocked,
+                });
             }
         }
         if globals.is_empty() { Ok(()) } else { Err(Reason::Globals { globals }.into()) }

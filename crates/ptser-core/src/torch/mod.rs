@@ -11,7 +11,8 @@ mod reduce;
 mod sparse;
 
 pub use globals::{Globals, Verdict};
-pub(crate) use interpret::{Interpretation, Meaning, MappingKind, interpret};
-pub(crate) use names::{Known, known};
-pub(crate) use persistent::{StorageRef, StorageTable};
+pub(crate) use interpret::{Interpretation, MappingKind, Meaning, PidMeaning, Place, interpret};
+pub(crate) use names::{Known, is_type_tag, known};
+pub(crate) use persistent::{Named, StorageRef, StorageTable};
 pub(crate) use python2::rename;
+pub(crate) use rebuild::{check_inside, shaped};

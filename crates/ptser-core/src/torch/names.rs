@@ -22,10 +22,17 @@ pub(crate) enum Known {
     QScheme(QScheme),
     /// `torch.FloatStorage` and its like.
     StorageClass(DType),
+    /// `torch.UInt16Storage` and its like, which TorchScript alone names.
+    ScriptStorageClass(DType),
     UntypedStorage,
     TypedStorage,
     /// `torch.FloatTensor` and its like: callable in legacy files.
-    TensorClass { dtype: DType, sparse: bool },
+    TensorClass {
+        dtype: DType,
+        sparse: bool,
+    },
+    /// `torch.storage._load_from_bytes`: how a storage is pickled without PyTorch's own format around it.
+    LoadFromBytes,
     /// `torch.Tensor`.
     Tensor,
     /// `torch.nn.parameter.Parameter`.
@@ -53,6 +60,7 @@ pub(crate) enum Rebuild {
 
 /// PyTorch's quantization schemes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the names are PyTorch's")]
 pub(crate) enum QScheme {
     PerTensorAffine,
     PerTensorSymmetric,
@@ -79,6 +87,7 @@ pub(crate) fn known(full: &str) -> Option<Known> {
         "torch.serialization._get_layout" => Known::GetLayout,
         "torch.storage.UntypedStorage" => Known::UntypedStorage,
         "torch.storage.TypedStorage" => Known::TypedStorage,
+        "torch.storage._load_from_bytes" => Known::LoadFromBytes,
         "torch.Tensor" => Known::Tensor,
         "torch.nn.parameter.Parameter" => Known::Parameter,
         _ => return rebuild(full).map(Known::Rebuild).or_else(|| in_torch(full.strip_prefix("torch.")?)),
@@ -97,7 +106,7 @@ fn rebuild(full: &str) -> Option<Rebuild> {
         "torch._utils._rebuild_meta_tensor_no_storage" => Rebuild::MetaNoStorage,
         "torch._utils._rebuild_wrapper_subclass" => Rebuild::WrapperSubclass,
         "torch._utils._rebuild_device_tensor_from_cpu_tensor" => Rebuild::DeviceFromCpu,
-        "torch._utils._rebuild_device_tensor_from_numpy" | "torch._utils._rebuild_xla_tensor" => Rebuild::DeviceFromNumpy,
+        "torch._utils._rebuild_device_tensor_from_numpy" => Rebuild::DeviceFromNumpy,
         // Old files call the module torch.tensor.
         "torch._tensor._rebuild_from_type" | "torch.tensor._rebuild_from_type" => Rebuild::FromType,
         "torch._tensor._rebuild_from_type_v2" => Rebuild::FromTypeV2,
@@ -121,6 +130,9 @@ fn in_torch(rest: &str) -> Option<Known> {
     if cuda {
         return None;
     }
+    if let Some(dtype) = name.strip_suffix("Storage").and_then(script_dtype) {
+        return Some(Known::ScriptStorageClass(dtype));
+    }
     if let Some(dtype) = DType::ALL.iter().copied().find(|dtype| dtype.name() == name) {
         return Some(Known::DType(dtype));
     }
@@ -134,12 +146,37 @@ fn in_torch(rest: &str) -> Option<Known> {
     }))
 }
 
+/// The types without a storage class of their own, by the names that C++ gives them.
+fn script_dtype(name: &str) -> Option<DType> {
+    let lower = match name {
+        "ComplexHalf" => "complex32".to_owned(),
+        "BComplex32" => "bcomplex32".to_owned(),
+        _ => name.to_ascii_lowercase(),
+    };
+    DType::ALL.iter().copied().find(|dtype| dtype.storage_class().is_none() && dtype.name() == lower)
+}
+
+/// Functions of TorchScript that return what they are given, and tell only its type.
+pub(crate) fn is_type_tag(full: &str) -> bool {
+    full.strip_prefix("torch.jit._pickle.").is_some_and(|name| {
+        matches!(
+            name,
+            "restore_type_tag" | "build_intlist" | "build_doublelist" | "build_boollist" | "build_tensorlist"
+        )
+    })
+}
+
 impl Known {
     /// Whether torch 2.15 allows it under `weights_only=True`. One name is allowed beyond PyTorch's 144:
     /// `bytes`, without which PyTorch cannot load the `b""` that it saves.
     pub(crate) fn weights_only(self) -> bool {
         match self {
-            Self::DefaultDict | Self::Deque | Self::FrozenSet | Self::Rebuild(Rebuild::FromType) => false,
+            Self::LoadFromBytes
+            | Self::DefaultDict
+            | Self::Deque
+            | Self::FrozenSet
+            | Self::ScriptStorageClass(_)
+            | Self::Rebuild(Rebuild::FromType) => false,
             Self::OrderedDict
             | Self::Counter
             | Self::Set

@@ -7,6 +7,7 @@ use crate::error::{Error, Reason, Result};
 use crate::location::Location;
 use crate::pickle::{Node, NodeId};
 use crate::storage::Storage;
+use crate::tensor::Tensor;
 
 /// What a persistent id says of a storage: `('storage', class, key, location, numel)`.
 #[derive(Debug)]
@@ -17,16 +18,44 @@ pub(crate) struct StorageRef {
     pub(crate) location: Location,
     /// Elements of `dtype`.
     pub(crate) numel: u64,
+    /// A part of it that is asked for, as torch 0.3 names them.
+    pub(crate) view: Option<PartRef>,
+}
+
+/// A part of a storage: `(key, offset, numel)`, in elements.
+#[derive(Debug)]
+pub(crate) struct PartRef {
+    pub(crate) key: String,
+    pub(crate) offset: u64,
+    pub(crate) numel: u64,
+}
+
+/// What a persistent id names.
+pub(super) enum Pid {
+    Storage(StorageRef),
+    /// A class, with the source text that it had: files of torch before 1.6.
+    Class(NodeId),
+    /// Something that the container knows by this name: tar archives.
+    Named(String),
+}
+
+/// What a container knows by a name.
+pub(crate) enum Named {
+    Storage(Storage),
+    Tensor(Tensor),
 }
 
 impl StorageRef {
     /// Bytes that the storage must have.
     pub(crate) fn nbytes(&self) -> Result<u64> {
-        let size = self.dtype.map_or(1, DType::element_size);
-        u64::try_from(size)
-            .ok()
-            .and_then(|size| size.checked_mul(self.numel))
+        self.element_size()
+            .checked_mul(self.numel)
             .ok_or_else(|| Reason::Object(format!("a storage of {} elements overflows", self.numel)).into())
+    }
+
+    /// Bytes of one element.
+    pub(crate) fn element_size(&self) -> u64 {
+        u64::try_from(self.dtype.map_or(1, DType::element_size)).unwrap_or(1)
     }
 
     /// The name of its element type, for messages.
@@ -37,31 +66,83 @@ impl StorageRef {
 
 /// A container's answer to persistent ids.
 pub(crate) trait StorageTable {
+    /// Is shown every reference, in order of first appearance, before the first is asked for.
+    fn prepare(&mut self, _references: &[&StorageRef]) -> Result<()> {
+        Ok(())
+    }
+
     /// Finds the storage of a reference, and checks that it holds what the reference claims.
     fn storage(&mut self, reference: &StorageRef) -> Result<Storage>;
+
+    /// Finds what it knows by a name, where it names things.
+    fn named(&mut self, _name: &str) -> Result<Option<Named>> {
+        Ok(None)
+    }
+
+    /// Opens a checkpoint that lies in the pickle as bytes: the storage or tensor that it holds.
+    fn nested(&mut self, _bytes: &[u8]) -> Result<Named> {
+        Err(Reason::Unsupported("a checkpoint inside a pickle".into()).into())
+    }
 }
+
+/// Bytes of a location tag, which names a device.
+pub(super) const LOCATION_MAX: usize = 256;
 
 impl Reading<'_> {
     /// Reads one persistent id.
-    pub(super) fn storage_ref(&self, pid: NodeId) -> Result<StorageRef> {
+    pub(super) fn pid(&self, pid: NodeId) -> Result<Pid> {
         if let Some(text) = self.graph.str(pid) {
-            return parse_text(text);
+            return if text.starts_with("('") {
+                parse_text(text).map(Pid::Storage)
+            } else {
+                Ok(Pid::Named(text.to_owned()))
+            };
+        }
+        if let Node::Int(number) = self.graph.node(pid) {
+            return Ok(Pid::Named(number.to_string()));
         }
         let Some(members) = self.graph.tuple(pid) else {
             return Err(malformed(format!("a persistent id must be a tuple, found {}", self.describe(pid))));
         };
-        match members.first().map(|&kind| self.graph.str(kind).ok_or(kind)) {
-            Some(Ok("storage")) => {}
-            Some(Ok(other)) => return Err(malformed(format!("a persistent id of kind {other:?}, expected \"storage\""))),
-            Some(Err(kind)) => return Err(malformed(format!("a persistent id begins with {}", self.describe(kind)))),
-            None => return Err(malformed("a persistent id is empty".into())),
+        let is_text = |id: NodeId| matches!(self.graph.node(id), Node::Str(_) | Node::None);
+        match members {
+            [kind, ..] if self.graph.str(*kind) == Some("storage") => {
+                self.storage_ref(members).map(Pid::Storage)
+            }
+            &[kind, class, file, source]
+                if self.graph.str(kind) == Some("module") && is_text(file) && is_text(source) =>
+            {
+                Ok(Pid::Class(class))
+            }
+            // The tar of torch 0.1 leaves the kind out.
+            &[class, file, source] if self.is_class(class) && is_text(file) && is_text(source) => {
+                Ok(Pid::Class(class))
+            }
+            [kind, ..] => Err(malformed(format!(
+                "a persistent id begins with {}, expected \"storage\"",
+                self.describe(*kind)
+            ))),
+            [] => Err(malformed("a persistent id is empty".into())),
         }
-        // TorchScript of torch 1.4 and 1.5 adds a sixth member, always None.
-        let &([_, class, key, location, numel] | [_, class, key, location, numel, _]) = members else {
-            return Err(malformed(format!("a storage's persistent id has {} members, expected 5", members.len())));
+    }
+
+    fn is_class(&self, id: NodeId) -> bool {
+        matches!(self.graph.node(id), Node::Global(_))
+    }
+
+    fn storage_ref(&self, members: &[NodeId]) -> Result<StorageRef> {
+        // Legacy streams and TorchScript of torch 1.4 and 1.5 have a sixth member, None but for torch 0.3.
+        let (&[_, class, key, location, numel], view) = (match members {
+            [five @ .., view] if members.len() == 6 => (five, Some(*view)),
+            _ => (members, None),
+        }) else {
+            return Err(malformed(format!(
+                "a storage's persistent id has {} members, expected 5",
+                members.len()
+            )));
         };
         let dtype = match self.known_global(class) {
-            Some(Known::StorageClass(dtype)) => Some(dtype),
+            Some(Known::StorageClass(dtype) | Known::ScriptStorageClass(dtype)) => Some(dtype),
             Some(Known::UntypedStorage) => None,
             _ => return Err(malformed(format!("{} is not a storage class", self.describe(class)))),
         };
@@ -69,23 +150,50 @@ impl Reading<'_> {
             return Err(malformed(format!("a storage's key must be a string, found {}", self.describe(key))));
         };
         let location = match self.graph.node(location) {
-            Node::Str(span) => Location::new(self.graph.text(span)),
+            Node::Str(span) if span.len() <= LOCATION_MAX => Location::new(self.graph.text(span)),
             Node::None => Location::cpu(),
             _ => return Err(malformed(format!("a storage's location is {}", self.describe(location)))),
         };
         let Node::Int(numel) = self.graph.node(numel) else {
-            return Err(malformed(format!("a storage's size must be an integer, found {}", self.describe(numel))));
+            return Err(malformed(format!(
+                "a storage's size must be an integer, found {}",
+                self.describe(numel)
+            )));
         };
         let numel = u64::try_from(numel).map_err(|_| malformed(format!("a storage of {numel} elements")))?;
-        Ok(StorageRef { dtype, key: key.to_owned(), location, numel })
+        let view = match view {
+            Some(view) if !matches!(self.graph.node(view), Node::None) => Some(self.part_ref(view)?),
+            _ => None,
+        };
+        Ok(StorageRef { dtype, key: key.to_owned(), location, numel, view })
+    }
+
+    fn part_ref(&self, view: NodeId) -> Result<PartRef> {
+        let number = |id: NodeId| match self.graph.node(id) {
+            Node::Int(int) => u64::try_from(int).ok(),
+            _ => None,
+        };
+        let part = match self.graph.tuple(view) {
+            Some(&[key, offset, numel]) => self.graph.str(key).zip(number(offset)).zip(number(numel)),
+            _ => None,
+        };
+        let part = part.map(|((key, offset), numel)| PartRef { key: key.to_owned(), offset, numel });
+        part.ok_or_else(|| {
+            malformed(format!(
+                "a part of a storage is {}, expected (key, offset, numel)",
+                self.describe(view)
+            ))
+        })
     }
 }
 
 /// Protocol 0 writes the tuple as its `repr`: `('storage', <class 'torch.FloatStorage'>, '0', 'cpu', 12)`.
 fn parse_text(text: &str) -> Result<StorageRef> {
-    let unreadable = || malformed(format!("a persistent id {text:?}, expected ('storage', class, key, location, numel)"));
+    let unreadable =
+        || malformed(format!("a persistent id {text:?}, expected ('storage', class, key, location, numel)"));
     let parse = || {
         let inner = text.strip_prefix("('storage', <class '")?.strip_suffix(')')?;
+        let inner = inner.strip_suffix(", None").unwrap_or(inner);
         let (class, rest) = inner.split_once("'>, '")?;
         let (key, rest) = rest.split_once("', '")?;
         let (location, numel) = rest.split_once("', ")?;
@@ -94,7 +202,8 @@ fn parse_text(text: &str) -> Result<StorageRef> {
             Known::UntypedStorage => None,
             _ => return None,
         };
-        Some(StorageRef { dtype, key: key.to_owned(), location: Location::new(location), numel: numel.parse().ok()? })
+        let (key, location) = (key.to_owned(), Location::new(location));
+        Some(StorageRef { dtype, key, location, numel: numel.parse().ok()?, view: None })
     };
     parse().ok_or_else(unreadable)
 }

@@ -32,10 +32,13 @@ fn by_name<'n>(module: &str, name: &'n str) -> Option<(&'static str, &'n str)> {
         }
         ("socket", "_socketobject") => ("socket", "SocketType"),
         ("urllib", "ContentTooShortError") => ("urllib.error", name),
-        ("urllib", "getproxies" | "pathname2url" | "url2pathname" | "urlcleanup" | "urlopen" | "urlretrieve") => {
-            ("urllib.request", name)
+        (
+            "urllib",
+            "getproxies" | "pathname2url" | "url2pathname" | "urlcleanup" | "urlopen" | "urlretrieve",
+        ) => ("urllib.request", name),
+        ("urllib", "quote" | "quote_plus" | "unquote" | "unquote_plus" | "urlencode") => {
+            ("urllib.parse", name)
         }
-        ("urllib", "quote" | "quote_plus" | "unquote" | "unquote_plus" | "urlencode") => ("urllib.parse", name),
         ("urllib2", "HTTPError" | "URLError") => ("urllib.error", name),
         _ => return None,
     })

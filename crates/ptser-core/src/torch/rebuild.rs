@@ -11,19 +11,29 @@ use crate::pickle::{Node, NodeId, Object};
 use crate::storage::Storage;
 use crate::tensor::{Quantized, QuantizedParameter, Tensor, TensorKind};
 
+/// PyTorch's operators take tensors of at most so many dimensions.
+const DIMENSIONS_MAX: usize = 64;
+
+/// Sizes or strides.
+type Dims = Box<[usize]>;
+
 impl Reading<'_> {
     /// The meaning of a rebuild function's call.
     pub(super) fn rebuild(&mut self, function: Rebuild, args: &[NodeId]) -> Result<Meaning> {
         match function {
-            Rebuild::FromType | Rebuild::FromTypeV2 => self.from_type(args),
+            Rebuild::FromType | Rebuild::FromTypeV2 => self.subclass(args),
             Rebuild::ParameterWithState => {
-                let &[tensor, requires_grad, _hooks, state] = args else { return Err(self.wrong_count(function, args)) };
+                let &[tensor, requires_grad, _hooks, state] = args else {
+                    return Err(self.wrong_count(function, args));
+                };
                 let mut meaning = self.parameter_of(tensor, requires_grad)?;
-                meaning.attributes = self.some(state);
+                meaning.attributes = self.state(state)?;
                 Ok(Meaning::Tensor(meaning))
             }
             Rebuild::Parameter => {
-                let &[tensor, requires_grad, _hooks] = args else { return Err(self.wrong_count(function, args)) };
+                let &[tensor, requires_grad, _hooks] = args else {
+                    return Err(self.wrong_count(function, args));
+                };
                 Ok(Meaning::Tensor(self.parameter_of(tensor, requires_grad)?))
             }
             // Its argument is a NumPy array, which only an inert object can be.
@@ -62,6 +72,10 @@ impl Reading<'_> {
                 Ok(tensor)
             }
             (Rebuild::Sparse, &[layout, data]) => self.sparse(layout, data),
+            (Rebuild::Sparse, &[layout, size, requires_grad, ref parts @ .., _hooks]) => {
+                let tensor = self.script_sparse(layout, size, parts)?;
+                self.with_flags(tensor, requires_grad, None)
+            }
             (Rebuild::MetaNoStorage, &[dtype, size, stride, requires_grad]) => {
                 let (shape, stride) = self.shape_and_stride(size, stride)?;
                 let tensor = Tensor { kind: TensorKind::Meta, ..shaped(self.dtype(dtype)?, shape, stride)? };
@@ -80,7 +94,11 @@ impl Reading<'_> {
                 };
                 let device = match self.meaning_of(device) {
                     Some(Meaning::Device(device)) => device.clone(),
-                    _ => self.graph.str(device).map(Location::new).ok_or_else(|| self.wrong(device, "a device"))?,
+                    _ => self
+                        .graph
+                        .str(device)
+                        .map(Location::new)
+                        .ok_or_else(|| self.wrong(device, "a device"))?,
                 };
                 tensor.kind = TensorKind::Wrapper { device, layout };
                 self.with_flags(tensor, requires_grad, None)
@@ -89,7 +107,11 @@ impl Reading<'_> {
                 let tensor = self.tensor(tensor)?.clone();
                 let dtype = self.dtype(dtype)?;
                 if dtype != tensor.dtype {
-                    return Err(Reason::Unsupported(format!("a device tensor of {dtype} saved as {}", tensor.dtype)).into());
+                    return Err(Reason::Unsupported(format!(
+                        "a device tensor of {dtype} saved as {}",
+                        tensor.dtype
+                    ))
+                    .into());
                 }
                 self.with_flags(tensor, requires_grad, None)
             }
@@ -98,11 +120,13 @@ impl Reading<'_> {
     }
 
     /// `(function, type, args, state)`: a tensor with a class or attributes of its own.
-    fn from_type(&mut self, args: &[NodeId]) -> Result<Meaning> {
+    fn subclass(&mut self, args: &[NodeId]) -> Result<Meaning> {
         let &[function, class, inner, state] = args else {
             return Err(self.wrong_args("torch._tensor._rebuild_from_type_v2", args));
         };
-        let Some(inner) = self.graph.tuple(inner) else { return Err(self.wrong(inner, "a tuple of arguments")) };
+        let Some(inner) = self.graph.tuple(inner) else {
+            return Err(self.wrong(inner, "a tuple of arguments"));
+        };
         let function = match self.known_global(function) {
             Some(Known::Rebuild(Rebuild::FromType | Rebuild::FromTypeV2)) => None,
             Some(Known::Rebuild(function)) => Some(function),
@@ -115,12 +139,17 @@ impl Reading<'_> {
         };
         let Meaning::Tensor(mut meaning) = self.rebuild(function, inner)? else { return Ok(Meaning::Opaque) };
         meaning.class = (self.known_global(class) != Some(Known::Tensor)).then_some(class);
-        meaning.attributes = self.some(state);
+        meaning.attributes = self.state(state)?;
         Ok(Meaning::Tensor(meaning))
     }
 
     /// `torch.FloatTensor()` and its like, given a storage by `BUILD`.
-    pub(super) fn legacy_tensor(&mut self, object: &Object, dtype: Option<DType>, args: &[NodeId]) -> Result<Meaning> {
+    pub(super) fn legacy_tensor(
+        &mut self,
+        object: &Object,
+        dtype: Option<DType>,
+        args: &[NodeId],
+    ) -> Result<Meaning> {
         if !args.is_empty() {
             return Err(self.wrong_args("a tensor class", args));
         }
@@ -138,9 +167,9 @@ impl Reading<'_> {
 
     /// `torch.nn.parameter.Parameter(data[, requires_grad])`, with the state of torch 0.1 to 0.3 where there is one.
     pub(super) fn parameter(&mut self, object: &Object, args: &[NodeId]) -> Result<Meaning> {
-        let (tensor, requires_grad) = match args {
-            &[tensor] => (tensor, None),
-            &[tensor, requires_grad] => (tensor, Some(requires_grad)),
+        let (tensor, requires_grad) = match *args {
+            [tensor] => (tensor, None),
+            [tensor, requires_grad] => (tensor, Some(requires_grad)),
             _ => return Err(self.wrong_args("torch.nn.parameter.Parameter", args)),
         };
         let state = object.more.as_deref().and_then(|more| more.states.last());
@@ -188,7 +217,9 @@ impl Reading<'_> {
         size: NodeId,
         stride: NodeId,
     ) -> Result<Tensor> {
-        let Some((storage, recorded)) = self.storage(storage) else { return Err(self.wrong(storage, "a storage")) };
+        let Some((storage, recorded)) = self.storage(storage) else {
+            return Err(self.wrong(storage, "a storage"));
+        };
         let dtype = dtype.or(recorded).unwrap_or(DType::UInt8);
         let storage_offset = self.index(offset, "storage offset")?;
         let (shape, stride) = self.shape_and_stride(size, stride)?;
@@ -196,12 +227,18 @@ impl Reading<'_> {
         Ok(Tensor { storage_offset, storage: Some(storage.clone()), ..shaped(dtype, shape, stride)? })
     }
 
-    fn with_flags(&self, mut tensor: Tensor, requires_grad: NodeId, metadata: Option<NodeId>) -> Result<Tensor> {
+    fn with_flags(
+        &self,
+        mut tensor: Tensor,
+        requires_grad: NodeId,
+        metadata: Option<NodeId>,
+    ) -> Result<Tensor> {
         tensor.requires_grad = self.flag(requires_grad, "requires_grad")?;
         let Some(metadata) = metadata else { return Ok(tensor) };
         match self.graph.node(metadata) {
             Node::None => {}
             Node::Dict(_) => {
+                self.charge(self.graph.members(metadata).len())?;
                 for entry in self.graph.members(metadata).chunks_exact(2) {
                     let &[name, value] = entry else { continue };
                     match self.graph.str(name) {
@@ -220,7 +257,7 @@ impl Reading<'_> {
         Ok(tensor)
     }
 
-    fn shape_and_stride(&self, size: NodeId, stride: NodeId) -> Result<(Box<[usize]>, Box<[usize]>)> {
+    fn shape_and_stride(&self, size: NodeId, stride: NodeId) -> Result<(Dims, Dims)> {
         let shape = self.dims(size, "size")?;
         let stride = self.dims(stride, "stride")?;
         if shape.len() != stride.len() {
@@ -231,7 +268,7 @@ impl Reading<'_> {
     }
 
     /// A tuple, list or `torch.Size` of integers from zero up.
-    pub(super) fn dims(&self, id: NodeId, what: &str) -> Result<Box<[usize]>> {
+    pub(super) fn dims(&self, id: NodeId, what: &str) -> Result<Dims> {
         let id = match self.meaning_of(id) {
             Some(Meaning::Size(sizes)) => *sizes,
             _ => id,
@@ -239,12 +276,23 @@ impl Reading<'_> {
         if !matches!(self.graph.node(id), Node::Tuple(_) | Node::List(_)) {
             return Err(self.wrong(id, &format!("a tuple of integers for the {what}")));
         }
-        self.graph.members(id).iter().map(|&dim| self.index(dim, what)).collect()
+        let members = self.graph.members(id);
+        if members.len() > DIMENSIONS_MAX {
+            let found = members.len();
+            return Err(Reason::Unsupported(format!(
+                "a tensor of {found} dimensions, more than {DIMENSIONS_MAX}"
+            ))
+            .into());
+        }
+        self.charge(members.len())?;
+        members.iter().map(|&dim| self.index(dim, what)).collect()
     }
 
     fn index(&self, id: NodeId, what: &str) -> Result<usize> {
         match self.graph.node(id) {
-            Node::Int(int) => usize::try_from(int).map_err(|_| Reason::Tensor(format!("a negative {what}: {int}")).into()),
+            Node::Int(int) => {
+                usize::try_from(int).map_err(|_| Reason::Tensor(format!("a negative {what}: {int}")).into())
+            }
             _ => Err(self.wrong(id, &format!("an integer for the {what}"))),
         }
     }
@@ -264,9 +312,16 @@ impl Reading<'_> {
     }
 
     pub(super) fn tensor(&self, id: NodeId) -> Result<&Tensor> {
-        match self.meaning_of(id) {
-            Some(Meaning::Tensor(meaning)) => self.tensors.get(meaning.place).ok_or_else(|| self.wrong(id, "a tensor")),
-            _ => Err(self.wrong(id, "a tensor")),
+        let tensor = self.tensor_place(id).and_then(|place| self.tensors.get(place));
+        tensor.ok_or_else(|| self.wrong(id, "a tensor"))
+    }
+
+    /// A tensor that can be part of another: a view of a storage.
+    pub(super) fn part(&self, id: NodeId) -> Result<&Tensor> {
+        let tensor = self.tensor(id)?;
+        match tensor.kind {
+            TensorKind::Strided | TensorKind::Meta => Ok(tensor),
+            _ => Err(self.wrong(id, "a strided tensor for a part of another")),
         }
     }
 
@@ -279,8 +334,9 @@ impl Reading<'_> {
     }
 
     /// A state other than `None`.
-    fn some(&self, id: NodeId) -> Option<NodeId> {
-        (!matches!(self.graph.node(id), Node::None)).then_some(id)
+    fn state(&self, id: NodeId) -> Result<Option<NodeId>> {
+        self.charge_state(id)?;
+        Ok((!matches!(self.graph.node(id), Node::None)).then_some(id))
     }
 
     fn quantizer(&self, tensor: &Tensor, parameters: NodeId) -> Result<Quantized> {
@@ -302,24 +358,29 @@ impl Reading<'_> {
             ) => {
                 let axis = self.index(axis, "axis")?;
                 let Some(&channels) = tensor.shape.get(axis) else {
-                    return Err(Reason::Tensor(format!("axis {axis} of {} dimensions", tensor.shape.len())).into());
+                    return Err(
+                        Reason::Tensor(format!("axis {axis} of {} dimensions", tensor.shape.len())).into()
+                    );
                 };
                 let scales = self.per_channel(scales, channels)?;
                 let zero_points = self.per_channel(zero_points, channels)?;
                 Ok(Quantized::PerChannel { scales, zero_points, axis })
             }
-            (QScheme::PerTensorSymmetric | QScheme::PerChannelSymmetric, _) => {
-                Err(Reason::Unsupported("a symmetric quantization scheme, which PyTorch cannot load either".into()).into())
-            }
+            (QScheme::PerTensorSymmetric | QScheme::PerChannelSymmetric, _) => Err(Reason::Unsupported(
+                "a symmetric quantization scheme, which PyTorch cannot load either".into(),
+            )
+            .into()),
             _ => Err(self.wrong_args("a quantizer", members)),
         }
     }
 
     fn per_channel(&self, id: NodeId, channels: usize) -> Result<QuantizedParameter> {
         let parameter = match self.meaning_of(id) {
-            Some(Meaning::Tensor(_)) => QuantizedParameter::Tensor(self.tensor(id)?.clone()),
+            Some(Meaning::Tensor(_)) => QuantizedParameter::Tensor(self.part(id)?.clone()),
             _ if matches!(self.graph.node(id), Node::List(_) | Node::Tuple(_)) => {
-                let numbers: Result<Vec<f64>> = self.graph.members(id).iter().map(|&id| self.number(id)).collect();
+                self.charge(self.graph.members(id).len())?;
+                let numbers: Result<Vec<f64>> =
+                    self.graph.members(id).iter().map(|&id| self.number(id)).collect();
                 QuantizedParameter::List(numbers?)
             }
             _ => return Err(self.wrong(id, "one number a channel")),
@@ -329,7 +390,9 @@ impl Reading<'_> {
             QuantizedParameter::List(numbers) => numbers.len(),
         };
         if found != channels {
-            return Err(Reason::Tensor(format!("{found} quantization parameters for {channels} channels")).into());
+            return Err(
+                Reason::Tensor(format!("{found} quantization parameters for {channels} channels")).into()
+            );
         }
         Ok(parameter)
     }
@@ -339,12 +402,13 @@ impl Reading<'_> {
     }
 
     fn wrong_count(&self, function: Rebuild, args: &[NodeId]) -> Error {
-        Reason::Tensor(format!("the rebuild function {function:?} cannot take {} arguments", args.len())).into()
+        Reason::Tensor(format!("the rebuild function {function:?} cannot take {} arguments", args.len()))
+            .into()
     }
 }
 
 /// A tensor of a shape, not yet a view of anything.
-fn shaped(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) -> Result<Tensor> {
+pub(crate) fn shaped(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) -> Result<Tensor> {
     if layout::numel(&shape).and_then(|numel| numel.checked_mul(dtype.element_size())).is_none() {
         return Err(overflow(&shape));
     }
@@ -372,9 +436,15 @@ pub(super) fn unplaced(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) 
     }
 }
 
-fn check_inside(storage: &Storage, dtype: DType, shape: &[usize], stride: &[usize], offset: usize) -> Result<()> {
+pub(crate) fn check_inside(
+    storage: &Storage,
+    dtype: DType,
+    shape: &[usize],
+    stride: &[usize],
+    offset: usize,
+) -> Result<()> {
     let end = layout::extent(shape, stride, offset)
-        .and_then(|end| end.checked_mul(dtype.element_size()))
+        .and_then(|end| end.div_ceil(dtype.packing()).checked_mul(dtype.element_size()))
         .and_then(|end| u64::try_from(end).ok());
     if end.is_some_and(|end| end <= storage.nbytes()) {
         return Ok(());

@@ -1,10 +1,17 @@
 //! Values that PyTorch's pickles build by a call: dictionaries, sets, bytes, complex numbers, sizes, devices.
 
+use std::sync::Arc;
+
 use super::interpret::{MappingKind, Meaning, Reading, Spelling};
 use super::names::Known;
+use super::persistent::LOCATION_MAX;
+use crate::byte_order::ByteOrder;
+use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
 use crate::pickle::{Node, NodeId};
+use crate::source::MemorySource;
+use crate::storage::{Description, Span, Storage};
 use crate::tensor::Layout;
 
 impl Reading<'_> {
@@ -13,7 +20,9 @@ impl Reading<'_> {
         Ok(Some(match known {
             Known::OrderedDict => self.mapping(MappingKind::OrderedDict, args)?,
             Known::Counter => self.mapping(MappingKind::Counter, args)?,
-            Known::DefaultDict => self.mapping(MappingKind::DefaultDict, args.get(1..).unwrap_or_default())?,
+            Known::DefaultDict => {
+                self.mapping(MappingKind::DefaultDict, args.get(1..).unwrap_or_default())?
+            }
             Known::Deque => self.deque(args)?,
             Known::Set => self.set(false, args)?,
             Known::FrozenSet => self.set(true, args)?,
@@ -27,9 +36,11 @@ impl Reading<'_> {
             Known::DType(_)
             | Known::QScheme(_)
             | Known::StorageClass(_)
+            | Known::ScriptStorageClass(_)
             | Known::UntypedStorage
             | Known::TypedStorage
             | Known::TensorClass { .. }
+            | Known::LoadFromBytes
             | Known::Tensor
             | Known::Parameter
             | Known::Rebuild(_) => return Ok(None),
@@ -44,10 +55,13 @@ impl Reading<'_> {
             _ => return Err(self.wrong_args("a mapping", args)),
         };
         if let Some(base) = base {
+            self.charge(self.graph.members(base).len())?;
             let pairs = |members: &[NodeId]| members.iter().all(|&pair| self.is_pair(pair));
             let fits = match self.graph.node(base) {
                 Node::Dict(_) => true,
-                Node::List(_) | Node::Tuple(_) => kind != MappingKind::Counter && pairs(self.graph.members(base)),
+                Node::List(_) | Node::Tuple(_) => {
+                    kind != MappingKind::Counter && pairs(self.graph.members(base))
+                }
                 _ => false,
             };
             if !fits {
@@ -69,7 +83,8 @@ impl Reading<'_> {
             &[members] | &[members, _] => Some(members),
             _ => return Err(self.wrong_args("a deque", args)),
         };
-        if members.is_some_and(|members| !matches!(self.graph.node(members), Node::List(_) | Node::Tuple(_))) {
+        if members.is_some_and(|members| !matches!(self.graph.node(members), Node::List(_) | Node::Tuple(_)))
+        {
             return Err(self.wrong_args("a deque", args));
         }
         Ok(Meaning::Deque { members })
@@ -82,9 +97,13 @@ impl Reading<'_> {
             _ => return Err(self.wrong_args("a set", args)),
         };
         if let Some(members) = members {
+            self.charge(self.graph.members(members).len())?;
             let list = matches!(self.graph.node(members), Node::List(_) | Node::Tuple(_));
             let unhashable = |&id: &NodeId| {
-                matches!(self.graph.node(id), Node::List(_) | Node::Dict(_) | Node::Set(_) | Node::ByteArray(_))
+                matches!(
+                    self.graph.node(id),
+                    Node::List(_) | Node::Dict(_) | Node::Set(_) | Node::ByteArray(_)
+                )
             };
             if !list || self.graph.members(members).iter().any(unhashable) {
                 return Err(self.wrong_args("a set", args));
@@ -97,7 +116,11 @@ impl Reading<'_> {
     fn bytes(&self, what: &str, args: &[NodeId]) -> Result<Box<[u8]>> {
         match args {
             [] => Ok([].into()),
-            &[bytes] => self.bytes_of(bytes).map(Box::from).ok_or_else(|| self.wrong_args(what, args)),
+            &[bytes] => {
+                let bytes = self.bytes_of(bytes).ok_or_else(|| self.wrong_args(what, args))?;
+                self.charge(bytes.len())?;
+                Ok(bytes.into())
+            }
             _ => self.encode(args),
         }
     }
@@ -119,16 +142,21 @@ impl Reading<'_> {
         let (Some(text), Some(codec)) = (self.graph.str(text), self.graph.str(codec)) else {
             return Err(self.wrong_args("_codecs.encode", args));
         };
+        self.charge(text.len())?;
         match codec.to_ascii_lowercase().as_str() {
             "latin1" | "latin-1" | "latin_1" | "iso-8859-1" | "iso8859-1" => {
-                let bytes: Result<Vec<u8>, _> = text.chars().map(|char| u8::try_from(u32::from(char))).collect();
+                let bytes: Result<Vec<u8>, _> =
+                    text.chars().map(|char| u8::try_from(u32::from(char))).collect();
                 bytes.map(Vec::into_boxed_slice).map_err(|_| {
                     Reason::Object("a bytes literal holds characters beyond Latin-1".into()).into()
                 })
             }
             "utf-8" | "utf8" => Ok(text.as_bytes().into()),
             "ascii" if text.is_ascii() => Ok(text.as_bytes().into()),
-            _ => Err(Reason::Refused(format!("_codecs.encode with codec {codec:?}, expected latin1 or utf-8")).into()),
+            _ => {
+                Err(Reason::Refused(format!("_codecs.encode with codec {codec:?}, expected latin1 or utf-8"))
+                    .into())
+            }
         }
     }
 
@@ -138,9 +166,14 @@ impl Reading<'_> {
             Node::Int(int) => i32::try_from(int).ok().map(f64::from),
             _ => None,
         };
-        match args {
-            &[re, im] => number(re).zip(number(im)).map(|(re, im)| Meaning::Complex(re, im)),
-            &[text] => self.graph.str(text).and_then(parse_complex).map(|(re, im)| Meaning::Complex(re, im)),
+        match *args {
+            [re, im] => number(re).zip(number(im)).map(|(re, im)| Meaning::Complex(re, im)),
+            [text] => self
+                .graph
+                .str(text)
+                .filter(|text| text.len() <= 100)
+                .and_then(parse_complex)
+                .map(|(re, im)| Meaning::Complex(re, im)),
             _ => None,
         }
         .ok_or_else(|| self.wrong_args("complex", args))
@@ -148,7 +181,14 @@ impl Reading<'_> {
 
     fn size(&self, args: &[NodeId]) -> Result<Meaning> {
         match args {
-            &[sizes] if self.is_size(sizes) => Ok(Meaning::Size(sizes)),
+            &[sizes] => {
+                self.charge(self.graph.members(sizes).len())?;
+                if self.is_size(sizes) {
+                    Ok(Meaning::Size(sizes))
+                } else {
+                    Err(self.wrong_args("torch.Size", args))
+                }
+            }
             _ => Err(self.wrong_args("torch.Size", args)),
         }
     }
@@ -159,16 +199,18 @@ impl Reading<'_> {
     }
 
     fn device(&self, args: &[NodeId]) -> Result<Meaning> {
-        let text = match args {
-            &[device] => self.graph.str(device).map(str::to_owned),
-            &[device, index] => match (self.graph.str(device), self.graph.node(index)) {
+        let text = match *args {
+            [device] => self.graph.str(device).map(str::to_owned),
+            [device, index] => match (self.graph.str(device), self.graph.node(index)) {
                 (Some(device), Node::Int(index)) if index >= 0 => Some(format!("{device}:{index}")),
                 (Some(device), Node::None) => Some(device.to_owned()),
                 _ => None,
             },
             _ => None,
         };
-        text.map(|text| Meaning::Device(Location::new(text))).ok_or_else(|| self.wrong_args("torch.device", args))
+        let text = text.filter(|text| text.len() <= LOCATION_MAX);
+        text.map(|text| Meaning::Device(Location::new(text)))
+            .ok_or_else(|| self.wrong_args("torch.device", args))
     }
 
     fn layout(&self, args: &[NodeId]) -> Result<Meaning> {
@@ -179,11 +221,52 @@ impl Reading<'_> {
         layout.map(Meaning::Layout).ok_or_else(|| self.wrong_args("torch.serialization._get_layout", args))
     }
 
+    /// A storage in memory, from a list of numbers.
+    pub(super) fn numbers(&self, dtype: DType, args: &[NodeId]) -> Option<Storage> {
+        let members = match args {
+            [] => &[],
+            &[list] if matches!(self.graph.node(list), Node::List(_) | Node::Tuple(_)) => {
+                self.graph.members(list)
+            }
+            _ => return None,
+        };
+        self.charge(members.len()).ok()?;
+        let mut bytes = Vec::with_capacity(members.len().saturating_mul(dtype.element_size()));
+        for &member in members {
+            match (dtype, self.graph.node(member)) {
+                (DType::Float64, Node::Float(float)) => bytes.extend(float.to_le_bytes()),
+                (DType::Float32, Node::Float(float)) => bytes.extend(narrow(float).to_le_bytes()),
+                (DType::UInt8 | DType::Int8 | DType::Int16 | DType::Int32 | DType::Int64, Node::Int(int)) => {
+                    bytes.extend(int.to_le_bytes().iter().take(dtype.element_size()));
+                }
+                (DType::Bool, Node::Bool(bool)) => bytes.push(bool.into()),
+                _ => return None,
+            }
+        }
+        let nbytes = u64::try_from(bytes.len()).ok()?;
+        let description = Description {
+            key: "".into(),
+            dtype: Some(dtype),
+            nbytes,
+            location: Location::cpu(),
+            byte_order: ByteOrder::Little,
+            expanded_bytes: 0,
+        };
+        let source = Arc::new(MemorySource(bytes));
+        Some(Storage::new(description, Span { source, at: 0, nbytes, name: "a list of numbers".into() }))
+    }
+
     /// The error for arguments that a call cannot take.
     pub(super) fn wrong_args(&self, what: &str, args: &[NodeId]) -> Error {
         let args: Vec<String> = args.iter().take(8).map(|&arg| self.describe(arg)).collect();
         Reason::Object(format!("{what} cannot be made from ({})", args.join(", "))).into()
     }
+}
+
+/// The nearest binary32, as PyTorch makes of a Python float.
+#[expect(clippy::cast_possible_truncation, reason = "rounding to binary32 is what is asked for")]
+fn narrow(float: f64) -> f32 {
+    float as f32
 }
 
 /// `complex("1+2j")`, for writers that pickle the text.
@@ -192,7 +275,10 @@ fn parse_complex(text: &str) -> Option<(f64, f64)> {
     let Some(body) = text.strip_suffix('j') else { return Some((text.parse().ok()?, 0.0)) };
     // The sign of the imaginary part: the last one that is not an exponent's.
     let split = body.char_indices().rev().find(|&(at, char)| {
-        let exponent = body.get(..at).and_then(|before| before.chars().next_back()).is_some_and(|c| matches!(c, 'e' | 'E'));
+        let exponent = body
+            .get(..at)
+            .and_then(|before| before.chars().next_back())
+            .is_some_and(|c| matches!(c, 'e' | 'E'));
         at > 0 && matches!(char, '+' | '-') && !exponent
     });
     match split {

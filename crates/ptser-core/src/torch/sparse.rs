@@ -20,16 +20,8 @@ impl Reading<'_> {
         let Some(&Meaning::Layout(layout)) = self.meaning_of(layout) else {
             return Err(self.wrong(layout, "a sparse layout"));
         };
-        let names: &[&'static str] = match layout {
-            Layout::SparseCoo => &["indices", "values"],
-            Layout::SparseCsr | Layout::SparseBsr => &["crow_indices", "col_indices", "values"],
-            Layout::SparseCsc | Layout::SparseBsc => &["ccol_indices", "row_indices", "values"],
-            Layout::Strided | Layout::Mkldnn | Layout::Jagged => {
-                return Err(Reason::Tensor(format!("a sparse tensor of layout {}", layout.name())).into());
-            }
-        };
         let members = self.graph.tuple(data).unwrap_or_default();
-        let split = members.split_at_checked(names.len());
+        let split = members.split_at_checked(part_names(layout).len());
         let (parts, rest) = split.ok_or_else(|| self.wrong(data, "the parts of a sparse tensor"))?;
         let (size, is_coalesced) = match (layout, rest) {
             (_, &[size]) => (size, None),
@@ -40,19 +32,58 @@ impl Reading<'_> {
             Some(id) if !matches!(self.graph.node(id), Node::None) => Some(self.flag(id, "is_coalesced")?),
             _ => None,
         };
+        self.sparse_of(layout, size, parts, is_coalesced)
+    }
+
+    /// As TorchScript spells it: the layout is a number, and the parts are arguments of their own.
+    pub(super) fn script_sparse(&self, layout: NodeId, size: NodeId, parts: &[NodeId]) -> Result<Tensor> {
+        let layout = match self.graph.node(layout) {
+            Node::Int(1) => Layout::SparseCoo,
+            Node::Int(2) => Layout::SparseCsr,
+            _ => return Err(self.wrong(layout, "the number of a sparse layout")),
+        };
+        self.sparse_of(layout, size, parts, None)
+    }
+
+    fn sparse_of(
+        &self,
+        layout: Layout,
+        size: NodeId,
+        parts: &[NodeId],
+        is_coalesced: Option<bool>,
+    ) -> Result<Tensor> {
+        let names = part_names(layout);
+        if names.is_empty() || names.len() != parts.len() {
+            return Err(Reason::Tensor(format!(
+                "{} parts of a tensor of layout {}",
+                parts.len(),
+                layout.name()
+            ))
+            .into());
+        }
         let shape = self.dims(size, "size")?;
         if layout::numel(&shape).is_none() {
             return Err(overflow(&shape));
         }
         let mut tensors: Vec<Part> = Vec::with_capacity(parts.len());
         for (&name, &part) in names.iter().zip(parts) {
-            tensors.push((name, self.tensor(part)?.clone()));
+            tensors.push((name, self.part(part)?.clone()));
         }
         let dtype = tensors.last().map_or(DType::Float32, |(_, values)| values.dtype);
         rule_indices(layout, &shape, &mut tensors)?;
         let mut tensor = unplaced(dtype, shape, Box::new([]));
         tensor.kind = TensorKind::Sparse(Box::new(Sparse { layout, parts: tensors, is_coalesced }));
         Ok(tensor)
+    }
+}
+
+/// The parts that files hold, by PyTorch's names; none for layouts that are not sparse.
+fn part_names(layout: Layout) -> &'static [&'static str] {
+    match layout {
+        Layout::SparseCoo => &["indices", "values"],
+        Layout::SparseCsr | Layout::SparseBsr => &["crow_indices", "col_indices", "values"],
+        Layout::SparseCsc | Layout::SparseBsc => &["ccol_indices", "row_indices", "values"],
+        Layout::Strided | Layout::Mkldnn | Layout::Jagged => &[],
     }
 }
 
@@ -75,7 +106,11 @@ fn rule_indices(layout: Layout, shape: &[usize], parts: &mut [Part]) -> Result<(
 
 fn coordinates(shape: &[usize], indices: &mut Tensor, values: &Tensor) -> Result<(), String> {
     let (&[sparse_dim, nnz], Some(&values_nnz)) = (&*indices.shape, values.shape.first()) else {
-        return Err(format!("indices of {} and values of {} dimensions", indices.shape.len(), values.shape.len()));
+        return Err(format!(
+            "indices of {} and values of {} dimensions",
+            indices.shape.len(),
+            values.shape.len()
+        ));
     };
     if nnz != values_nnz {
         return Err(format!("{nnz} indices and {values_nnz} values"));
@@ -115,7 +150,8 @@ fn compressed(
     } else {
         ([1, 1], stored)
     };
-    let blocks = |size: usize, block: usize| size.checked_div(block).filter(|_| size.checked_rem(block) == Some(0));
+    let blocks =
+        |size: usize, block: usize| size.checked_div(block).filter(|_| size.checked_rem(block) == Some(0));
     let [block_rows, block_columns] = block;
     let (rows, columns) = blocks(rows, block_rows).zip(blocks(columns, block_columns)).ok_or_else(misfit)?;
     let by_row = matches!(layout, Layout::SparseCsr | Layout::SparseBsr);
@@ -123,7 +159,8 @@ fn compressed(
     if pointer_batch != batch || dense != stored_dense || compressed.checked_add(1) != Some(pointer_count) {
         return Err(misfit());
     }
-    pointers.index_rule = Some(Arc::new(IndexRule::Pointers { batch: pointer_count, elements, widest: width }));
+    pointers.index_rule =
+        Some(Arc::new(IndexRule::Pointers { batch: pointer_count, elements, widest: width }));
     plain.index_rule = Some(Arc::new(IndexRule::Below(width)));
     Ok(())
 }

@@ -1,0 +1,203 @@
+//! One checkpoint's container, whichever it is: its pickle, its storages, and what else can be told of it.
+
+use std::sync::Arc;
+
+use super::Format;
+use super::legacy::{LegacyStorages, LegacyStream, take};
+use super::sniff::{Sniffed, sniff};
+use super::tar::TarFile;
+use super::zip::{ZipFile, ZipStorages};
+use crate::byte_order::ByteOrder;
+use crate::document::Document;
+use crate::error::{Error, Reason, Result};
+use crate::limits::Limits;
+use crate::source::{MemorySource, ReadAt};
+use crate::storage::Storage;
+use crate::torch::{Globals, Named, StorageRef, StorageTable};
+use crate::value::{Value, ValueKind};
+
+/// On what terms a source is opened.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'t> {
+    /// Of archives that do not say theirs.
+    pub(crate) byte_order: ByteOrder,
+    pub(crate) globals: &'t Globals,
+    pub(crate) limits: &'t Limits,
+    /// Whether a safetensors file is what the caller means.
+    pub(crate) safetensors: bool,
+}
+
+/// What is known of a container once it is open.
+pub(crate) enum Container {
+    Zip(Arc<ZipFile>),
+    /// Anything else, which has no records by name.
+    Other {
+        format: Format,
+        /// Where the checkpoint ends, in containers that others may follow.
+        end: Option<u64>,
+    },
+}
+
+/// A container, and the pickle in it.
+pub(crate) struct Opened {
+    pub(crate) container: Container,
+    pub(crate) document: Document,
+    /// The policy that was applied.
+    pub(crate) globals: Globals,
+}
+
+impl Container {
+    /// Opens whatever begins at the source's first byte.
+    pub(crate) fn open(source: Arc<dyn ReadAt>, terms: Terms<'_>) -> Result<Opened> {
+        Self::open_within(source, Nesting { terms, depth: 0 })
+    }
+
+    fn open_within(source: Arc<dyn ReadAt>, nesting: Nesting<'_>) -> Result<Opened> {
+        let Terms { globals, limits, safetensors, .. } = nesting.terms;
+        match sniff(&*source, limits)? {
+            Sniffed::Zip | Sniffed::PrefixedZip => Self::open_zip(source, nesting),
+            Sniffed::Legacy => {
+                let mut stream = LegacyStream::open(source, 0, globals, limits)?;
+                let pickle = std::mem::take(&mut stream.pickle);
+                let mut storages = nesting.around(LegacyStorages::new(&stream, limits));
+                let document = Document::read(pickle, globals, &mut storages)?;
+                Ok(Self::other(Format::Legacy, Some(storages.table.end), document, globals))
+            }
+            Sniffed::Tar => {
+                let mut file = TarFile::open(&source, globals, limits)?;
+                let pickle = std::mem::take(&mut file.pickle);
+                let document = Document::read(pickle, globals, &mut nesting.around(file))
+                    .map_err(|error| error.in_record("pickle"))?;
+                Ok(Self::other(Format::Tar, None, document, globals))
+            }
+            Sniffed::Safetensors if !safetensors => {
+                let found = "this is a safetensors file; name it .safetensors, and it is read as one".into();
+                Err(Reason::NotACheckpoint { found }.into())
+            }
+            Sniffed::Safetensors => {
+                let document = super::safetensors::open(&source, limits)?;
+                Ok(Self::other(Format::Safetensors, None, document, globals))
+            }
+            Sniffed::Pickle => {
+                let (pickle, end) = take(&*source, 0, limits.pickle_bytes)?;
+                let document = Document::read(pickle, globals, &mut nesting.around(NoStorages))?;
+                Ok(Self::other(Format::Pickle, Some(end), document, globals))
+            }
+        }
+    }
+
+    fn open_zip(source: Arc<dyn ReadAt>, nesting: Nesting<'_>) -> Result<Opened> {
+        let Terms { byte_order, globals, limits, .. } = nesting.terms;
+        let file = Arc::new(ZipFile::open(source, byte_order, limits)?);
+        // TorchScript names the classes of its own program; they are inert whatever the policy.
+        let globals = if file.format() == Format::TorchScript { Globals::inert() } else { globals.clone() };
+        let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), limits));
+        let document = Document::read(file.pickle(limits)?, &globals, &mut storages).map_err(|error| {
+            // Other errors are about what the pickle's objects say, or about another record.
+            let in_pickle = error.offset().is_some() || matches!(error.reason(), Reason::Pickle(_));
+            if in_pickle { error.in_record("data.pkl") } else { error }
+        })?;
+        Ok(Opened { container: Self::Zip(file), document, globals })
+    }
+
+    fn other(format: Format, end: Option<u64>, document: Document, globals: &Globals) -> Opened {
+        Opened { container: Self::Other { format, end }, document, globals: globals.clone() }
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        match self {
+            Self::Zip(file) => file.format(),
+            Self::Other { format, .. } => *format,
+        }
+    }
+
+    pub(crate) fn byte_order(&self) -> ByteOrder {
+        match self {
+            Self::Zip(file) => file.byte_order(),
+            // Streams and tar archives hold their data little-endian, whoever wrote them.
+            Self::Other { .. } => ByteOrder::Little,
+        }
+    }
+
+    pub(crate) fn zip(&self) -> Option<&ZipFile> {
+        match self {
+            Self::Zip(file) => Some(file),
+            Self::Other { .. } => None,
+        }
+    }
+
+    pub(crate) fn end(&self) -> Option<u64> {
+        match self {
+            Self::Zip(_) => None,
+            Self::Other { end, .. } => *end,
+        }
+    }
+}
+
+/// How deep a checkpoint lies in the bytes of others.
+#[derive(Clone, Copy)]
+struct Nesting<'n> {
+    terms: Terms<'n>,
+    depth: usize,
+}
+
+/// Checkpoints in the bytes of checkpoints: one level is what PyTorch writes.
+const DEPTH_MAX: usize = 4;
+
+impl<'n> Nesting<'n> {
+    fn around<T>(self, table: T) -> WithNested<'n, T> {
+        WithNested { table, nesting: self }
+    }
+}
+
+/// A container's storages, and those of checkpoints in its pickle.
+struct WithNested<'n, T> {
+    table: T,
+    nesting: Nesting<'n>,
+}
+
+impl<T: StorageTable> StorageTable for WithNested<'_, T> {
+    fn prepare(&mut self, references: &[&StorageRef]) -> Result<()> {
+        self.table.prepare(references)
+    }
+
+    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+        self.table.storage(reference)
+    }
+
+    fn named(&mut self, name: &str) -> Result<Option<Named>> {
+        self.table.named(name)
+    }
+
+    fn nested(&mut self, bytes: &[u8]) -> Result<Named> {
+        let depth = self.nesting.depth.saturating_add(1);
+        if depth > DEPTH_MAX {
+            return Err(Error::from(Reason::Object(format!(
+                "more than {DEPTH_MAX} checkpoints inside each other"
+            ))));
+        }
+        let source = Arc::new(MemorySource(bytes.to_vec()));
+        let opened = Container::open_within(source, Nesting { depth, ..self.nesting })?;
+        let document = opened.document;
+        let root = Value { document: &document, id: document.graph.root() };
+        match root.kind() {
+            ValueKind::Storage(storage, _) => Ok(Named::Storage(storage.clone())),
+            ValueKind::Tensor(tensor) => Ok(Named::Tensor(tensor.clone())),
+            _ => Err(Error::from(Reason::Object(format!(
+                "a checkpoint inside a pickle holds a {}",
+                root.type_name()
+            )))),
+        }
+    }
+}
+
+/// A pickle by itself has nothing outside it.
+struct NoStorages;
+
+impl StorageTable for NoStorages {
+    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+        let what =
+            format!("storage {:?} lies outside the pickle, and there is nothing outside it", reference.key);
+        Err(Error::from(Reason::Object(what)))
+    }
+}

@@ -1,0 +1,236 @@
+//! The legacy stream of torch 0.1.10 to 1.5, which `_use_new_zipfile_serialization=False` still writes: pickles
+//! one after the other, then the storages.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::byte_order::ByteOrder;
+use crate::error::{Error, Reason, Result};
+use crate::limits::Limits;
+use crate::pickle::{self, Graph, Node, NodeId};
+use crate::source::ReadAt;
+use crate::storage::{Description, Span, Storage, fill_vec};
+use crate::torch::{self, Globals, StorageRef, StorageTable};
+
+/// What the first pickle holds, little-endian: 0x1950A86A20F9469CFC6C.
+const MAGIC: [u8; 10] = [0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19];
+/// What the second holds.
+const PROTOCOL: i64 = 1001;
+/// Bytes of the pickles before the object: two numbers and a small dict.
+const PREAMBLE: u64 = 4096;
+
+/// The parts of a stream, found and not yet interpreted.
+pub(crate) struct LegacyStream {
+    source: Arc<dyn ReadAt>,
+    /// The object's pickle.
+    pub(crate) pickle: Vec<u8>,
+    /// Where the list of keys begins.
+    keys_at: u64,
+}
+
+impl LegacyStream {
+    /// Whether a stream begins at `start`: its first pickle is the magic number, in whatever protocol.
+    pub(crate) fn begins(source: &dyn ReadAt, start: u64) -> bool {
+        let pickle = take(source, start, PREAMBLE).map(|(pickle, _)| pickle);
+        let graph = pickle.and_then(|pickle| pickle::run(pickle, torch::rename).graph);
+        graph.is_ok_and(|graph| match graph.node(graph.root()) {
+            Node::Long(span) => graph.bytes(span) == MAGIC,
+            _ => false,
+        })
+    }
+
+    /// Reads up to the object's pickle.
+    pub(crate) fn open(
+        source: Arc<dyn ReadAt>,
+        start: u64,
+        globals: &Globals,
+        limits: &Limits,
+    ) -> Result<Self> {
+        let (_, at) = take(&*source, start, PREAMBLE)?;
+        let (protocol, at) = take(&*source, at, PREAMBLE)?;
+        let protocol = preamble(protocol, globals, "protocol version")?;
+        match protocol.node(protocol.root()) {
+            Node::Int(PROTOCOL) => {}
+            Node::Int(other) => {
+                return Err(Reason::Archive(format!(
+                    "protocol version {other} of a legacy stream, expected {PROTOCOL}"
+                ))
+                .into());
+            }
+            _ => {
+                return Err(
+                    Reason::Archive("the protocol version of a legacy stream is no number".into()).into()
+                );
+            }
+        }
+        // What machine wrote it; PyTorch does not look at it either.
+        let (system, at) = take(&*source, at, PREAMBLE)?;
+        preamble(system, globals, "system information")?;
+        let (pickle, keys_at) = take(&*source, at, limits.pickle_bytes)?;
+        Ok(Self { source, pickle, keys_at })
+    }
+}
+
+/// A small pickle before the object.
+pub(super) fn preamble(pickle: Vec<u8>, globals: &Globals, what: &str) -> Result<Graph> {
+    let outcome = pickle::run(pickle, torch::rename);
+    match outcome.graph {
+        Ok(graph) => globals.check(graph.symbols()).map(|()| graph),
+        Err(error) => Err(globals.check(&outcome.symbols_on_error).err().unwrap_or(error).in_record(what)),
+    }
+}
+
+/// One pickle of a stream, and where the next thing begins.
+pub(super) fn take(source: &dyn ReadAt, at: u64, limit: u64) -> Result<(Vec<u8>, u64)> {
+    let len = pickle::pickle_len(source, at, limit)?;
+    let size = usize::try_from(len).map_err(|_| Reason::Unsupported("a pickle larger than memory".into()))?;
+    let pickle = fill_vec(size, |buf| Ok(source.read_uninit_at(buf, at)?))?;
+    Ok((pickle, at.saturating_add(len)))
+}
+
+/// Answers the persistent ids of a stream.
+pub(crate) struct LegacyStorages {
+    source: Arc<dyn ReadAt>,
+    keys_at: u64,
+    expanded_bytes: u64,
+    pickle_bytes: u64,
+    /// By key: roots.
+    roots: HashMap<String, Storage>,
+    /// By key: parts of roots, as torch 0.3 wrote them.
+    views: HashMap<String, Storage>,
+    /// Where the stream ends.
+    pub(crate) end: u64,
+}
+
+impl LegacyStorages {
+    pub(crate) fn new(stream: &LegacyStream, limits: &Limits) -> Self {
+        Self {
+            source: Arc::clone(&stream.source),
+            keys_at: stream.keys_at,
+            expanded_bytes: limits.expanded_bytes,
+            pickle_bytes: limits.pickle_bytes,
+            roots: HashMap::new(),
+            views: HashMap::new(),
+            end: stream.keys_at,
+        }
+    }
+
+    /// The keys in the order in which the storages lie behind them.
+    fn keys(&mut self) -> Result<Vec<String>> {
+        let (pickle, at) = take(&*self.source, self.keys_at, self.pickle_bytes)?;
+        self.end = at;
+        let graph = preamble(pickle, &Globals::weights_only(), "storage keys")?;
+        let text = |&key: &NodeId| graph.str(key).map(str::to_owned);
+        match graph.node(graph.root()) {
+            Node::List(_) => graph.members(graph.root()).iter().map(text).collect::<Option<Vec<_>>>(),
+            _ => None,
+        }
+        .ok_or_else(|| {
+            Error::from(Reason::Archive("the storage keys of a legacy stream are no list of strings".into()))
+        })
+    }
+
+    /// One storage: a count of elements, then the bytes.
+    fn root(&mut self, key: &str, reference: &StorageRef) -> Result<()> {
+        let mut count = [0; 8];
+        let at = self.end;
+        self.source
+            .read_exact_at(&mut count, at)
+            .map_err(|_| truncated(8, self.source.size().saturating_sub(at)))?;
+        let count = u64::from_le_bytes(count);
+        if count != reference.numel {
+            let size = reference.element_size();
+            let reason = Reason::RecordSize {
+                found: count.saturating_mul(size),
+                expected: reference.nbytes()?,
+                numel: reference.numel,
+                dtype: reference.dtype_name().into(),
+            };
+            return Err(Error::from(reason).at(at));
+        }
+        let nbytes = reference.nbytes()?;
+        let data_at = at.saturating_add(8);
+        let end = data_at.checked_add(nbytes).filter(|&end| end <= self.source.size());
+        self.end = end.ok_or_else(|| truncated(nbytes, self.source.size().saturating_sub(data_at)))?;
+        let source = Arc::clone(&self.source);
+        let content = Span { source, at: data_at, nbytes, name: format!("storage {key}") };
+        self.roots.insert(key.to_owned(), Storage::new(self.description(key, reference, nbytes), content));
+        Ok(())
+    }
+
+    fn description(&self, key: &str, reference: &StorageRef, nbytes: u64) -> Description {
+        Description {
+            key: key.into(),
+            dtype: reference.dtype,
+            nbytes,
+            location: reference.location.clone(),
+            // Data lies little-endian in every stream, whoever wrote it.
+            byte_order: ByteOrder::Little,
+            expanded_bytes: self.expanded_bytes,
+        }
+    }
+}
+
+impl StorageTable for LegacyStorages {
+    fn prepare(&mut self, references: &[&StorageRef]) -> Result<()> {
+        let mut first: HashMap<&str, &StorageRef> = HashMap::new();
+        for reference in references {
+            first.entry(reference.key.as_str()).or_insert(reference);
+        }
+        for key in self.keys()? {
+            // A key that nobody refers to has no element size, so what follows it cannot be found.
+            let Some(reference) = first.get(key.as_str()) else {
+                return Err(Reason::Archive(format!(
+                    "storage key {key:?} of a legacy stream is referred to by nobody"
+                ))
+                .into());
+            };
+            if self.roots.contains_key(&key) {
+                return Err(
+                    Reason::Archive(format!("storage key {key:?} stands twice in a legacy stream")).into()
+                );
+            }
+            self.root(&key, reference)?;
+        }
+        Ok(())
+    }
+
+    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+        let root = self.roots.get(&reference.key).cloned().ok_or_else(|| {
+            Reason::Archive(format!("storage {:?} is not among the keys of the legacy stream", reference.key))
+        })?;
+        let Some(view) = &reference.view else {
+            let expected = reference.nbytes()?;
+            if expected == root.nbytes() {
+                return Ok(root);
+            }
+            let (numel, dtype) = (reference.numel, reference.dtype_name().into());
+            return Err(Reason::RecordSize { found: root.nbytes(), expected, numel, dtype }.into());
+        };
+        if let Some(storage) = self.views.get(&view.key) {
+            return Ok(storage.clone());
+        }
+        let size = reference.element_size();
+        let start = view.offset.checked_mul(size);
+        let nbytes = view.numel.checked_mul(size);
+        let inside = start
+            .zip(nbytes)
+            .filter(|(start, nbytes)| start.checked_add(*nbytes).is_some_and(|end| end <= root.nbytes()));
+        let Some((start, nbytes)) = inside else {
+            return Err(Reason::Object(format!(
+                "a part of {} elements from {} of a storage of {} bytes",
+                view.numel,
+                view.offset,
+                root.nbytes()
+            ))
+            .into());
+        };
+        let storage = Storage::part(self.description(&view.key, reference, nbytes), root, start);
+        self.views.insert(view.key.clone(), storage.clone());
+        Ok(storage)
+    }
+}
+
+fn truncated(wanted: u64, left: u64) -> Error {
+    Reason::Archive(format!("{wanted} more bytes are needed, {left} are left")).into()
+}

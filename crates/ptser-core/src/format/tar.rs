@@ -1,0 +1,312 @@
+//! The tar of torch 0.1 to 0.1.9: members `storages`, `tensors` and `pickle`, the last naming what lies in the
+//! first two.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::legacy::{preamble, take};
+use crate::byte_order::ByteOrder;
+use crate::dtype::DType;
+use crate::error::{Error, Reason, Result};
+use crate::layout;
+use crate::limits::{self, Limits};
+use crate::location::Location;
+use crate::pickle::{Graph, Node, NodeId};
+use crate::source::ReadAt;
+use crate::storage::{Description, Span, Storage};
+use crate::tar::{self, Member};
+use crate::tensor::Tensor;
+use crate::torch::{Globals, Known, Named, StorageRef, StorageTable, check_inside, known, shaped};
+
+/// What a tar archive names: storages and tensors by their numbers.
+pub(crate) struct TarFile {
+    /// The object's pickle.
+    pub(crate) pickle: Vec<u8>,
+    storages: HashMap<String, Storage>,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl TarFile {
+    /// Reads the members that describe storages and tensors; no data.
+    pub(crate) fn open(source: &Arc<dyn ReadAt>, globals: &Globals, limits: &Limits) -> Result<Self> {
+        let members = tar::members(&**source)?;
+        let member = |name: &str| {
+            let found = members.iter().find(|member| member.name == name);
+            found.ok_or_else(|| Error::from(Reason::MissingRecord { name: name.to_owned() }))
+        };
+        let mut file = Self { pickle: Vec::new(), storages: HashMap::new(), tensors: HashMap::new() };
+        let part =
+            |name: &'static str| Ok::<_, Error>(Part::new(source, member(name)?, name, globals, limits));
+        file.read_storages(part("storages")?).map_err(|error| error.in_record("storages"))?;
+        // Some writers of today leave the tensors to the pickle.
+        if members.iter().any(|member| member.name == "tensors") {
+            file.read_tensors(part("tensors")?).map_err(|error| error.in_record("tensors"))?;
+        }
+        let mut pickle = part("pickle")?;
+        file.pickle = pickle.take().map_err(|error| error.in_record("pickle"))?;
+        Ok(file)
+    }
+
+    fn read_storages(&mut self, mut part: Part<'_>) -> Result<()> {
+        let expanded_bytes = part.limits.expanded_bytes;
+        for _ in 0..part.count()? {
+            let entry = part.pickle()?;
+            let storage = StorageEntry::read(&entry)?;
+            let numel = part.number()?;
+            let numel =
+                u64::try_from(numel).map_err(|_| malformed(format!("a storage of {numel} elements")))?;
+            let size = u64::try_from(storage.dtype.element_size()).unwrap_or(1);
+            let nbytes =
+                numel.checked_mul(size).ok_or_else(|| malformed(format!("a storage of {numel} elements")))?;
+            let at = part.skip(nbytes)?;
+            let description = Description {
+                key: storage.key.as_str().into(),
+                dtype: Some(storage.dtype),
+                nbytes,
+                location: storage.location,
+                byte_order: ByteOrder::Little,
+                expanded_bytes,
+            };
+            let name = format!("storage {}", storage.key);
+            let content = Span { source: Arc::clone(part.source), at, nbytes, name };
+            self.storages.insert(storage.key, Storage::new(description, content));
+        }
+        // The oldest archives end here.
+        if part.is_at_end() { Ok(()) } else { self.read_parts(&part.pickle()?, expanded_bytes) }
+    }
+
+    /// Storages that are parts of others: `(key, root key, offset, numel)`.
+    fn read_parts(&mut self, graph: &Graph, expanded_bytes: u64) -> Result<()> {
+        let Node::List(_) = graph.node(graph.root()) else {
+            return Err(malformed("the parts of storages are no list".into()));
+        };
+        for &part in graph.members(graph.root()) {
+            let Some(&[key, root, offset, numel]) = graph.tuple(part) else {
+                return Err(malformed("a part of a storage is not (key, root, offset, numel)".into()));
+            };
+            let number = |id: NodeId| match graph.node(id) {
+                Node::Int(int) => u64::try_from(int).ok(),
+                _ => None,
+            };
+            let (key, root) = (self::key(graph, key)?, self::key(graph, root)?);
+            let whole = self
+                .storages
+                .get(&root)
+                .ok_or_else(|| malformed(format!("there is no storage {root}")))?
+                .clone();
+            let size = u64::try_from(whole.dtype().map_or(1, DType::element_size)).unwrap_or(1);
+            let bytes = |id: NodeId| number(id).and_then(|number| number.checked_mul(size));
+            let inside = bytes(offset).zip(bytes(numel)).filter(|(start, nbytes)| {
+                start.checked_add(*nbytes).is_some_and(|end| end <= whole.nbytes())
+            });
+            let Some((start, nbytes)) = inside else {
+                return Err(malformed(format!(
+                    "part {key} leaves storage {root} of {} bytes",
+                    whole.nbytes()
+                )));
+            };
+            let description = Description {
+                key: key.as_str().into(),
+                dtype: whole.dtype(),
+                nbytes,
+                location: whole.location().clone(),
+                byte_order: whole.byte_order(),
+                expanded_bytes,
+            };
+            self.storages.insert(key, Storage::part(description, whole, start));
+        }
+        Ok(())
+    }
+
+    fn read_tensors(&mut self, mut part: Part<'_>) -> Result<()> {
+        for _ in 0..part.count()? {
+            let graph = part.pickle()?;
+            let (key, storage) = tensor_entry(&graph)?;
+            let tensor = self
+                .tensor(&mut part, storage.as_deref())
+                .map_err(|error| error.in_tensor(&format!("#{key}")))?;
+            self.tensors.insert(key, tensor);
+        }
+        Ok(())
+    }
+
+    fn tensor(&self, part: &mut Part<'_>, storage: Option<&str>) -> Result<Tensor> {
+        // A 32-bit count that was written as 64 bits: the upper half is whatever lay there.
+        let [a, b, c, d, ..] = part.array::<8>()?;
+        let dims = u64::from(u32::from_le_bytes([a, b, c, d]));
+        if dims.saturating_mul(16) > part.left() {
+            return Err(malformed(format!("{dims} dimensions in {} bytes", part.left())));
+        }
+        let mut index = |what: &str| {
+            let number = part.number()?;
+            usize::try_from(number)
+                .map_err(|_| Error::from(Reason::Tensor(format!("a negative {what}: {number}"))))
+        };
+        let shape: Box<[usize]> = (0..dims).map(|_| index("size")).collect::<Result<_>>()?;
+        let stride: Box<[usize]> = (0..dims).map(|_| index("stride")).collect::<Result<_>>()?;
+        let storage_offset = index("storage offset")?;
+        let Some(storage) = storage else {
+            // A tensor that never had a storage.
+            let tensor = shaped(DType::Float32, shape, stride)?;
+            return if layout::numel(&tensor.shape) == Some(0) || tensor.shape.is_empty() {
+                Ok(Tensor { shape: Box::new([0]), stride: Box::new([1]), ..tensor })
+            } else {
+                Err(malformed("a tensor with elements and without a storage".into()))
+            };
+        };
+        let storage =
+            self.storages.get(storage).ok_or_else(|| malformed(format!("there is no storage {storage}")))?;
+        let dtype = storage.dtype().unwrap_or(DType::UInt8);
+        check_inside(storage, dtype, &shape, &stride, storage_offset)?;
+        Ok(Tensor { storage_offset, storage: Some(storage.clone()), ..shaped(dtype, shape, stride)? })
+    }
+}
+
+/// `(key, location, class)`, or `(key, class)` in the oldest archives.
+struct StorageEntry {
+    key: String,
+    location: Location,
+    dtype: DType,
+}
+
+impl StorageEntry {
+    fn read(graph: &Graph) -> Result<Self> {
+        let (key, location, class) = match graph.tuple(graph.root()) {
+            Some(&[key, location, class]) => (key, graph.str(location).map(Location::new), class),
+            Some(&[key, class]) => (key, Some(Location::cpu()), class),
+            _ => (graph.root(), None, graph.root()),
+        };
+        let dtype = match graph.node(class) {
+            Node::Global(symbol) => match graph.symbol(symbol).and_then(|symbol| known(&symbol.full)) {
+                Some(Known::StorageClass(dtype)) => Some(dtype),
+                _ => None,
+            },
+            _ => None,
+        };
+        let parts = location.zip(dtype);
+        let (location, dtype) =
+            parts.ok_or_else(|| malformed("a storage is not (key, location, class)".into()))?;
+        Ok(Self { key: self::key(graph, key)?, location, dtype })
+    }
+}
+
+/// `(key, storage key, class)`, or `(key, class, storage key)` in the oldest archives.
+fn tensor_entry(graph: &Graph) -> Result<(String, Option<String>)> {
+    let Some(&[key, second, third]) = graph.tuple(graph.root()) else {
+        return Err(malformed("a tensor is not (key, storage key, class)".into()));
+    };
+    let storage = if matches!(graph.node(second), Node::Global(_)) { third } else { second };
+    let storage = match graph.node(storage) {
+        Node::None => None,
+        _ => Some(self::key(graph, storage)?),
+    };
+    Ok((self::key(graph, key)?, storage))
+}
+
+fn key(graph: &Graph, id: NodeId) -> Result<String> {
+    match graph.node(id) {
+        Node::Int(int) => Ok(int.to_string()),
+        Node::Str(span) => Ok(graph.text(span).to_owned()),
+        _ => Err(malformed("a key is neither a number nor text".into())),
+    }
+}
+
+/// A member that is read from its beginning on.
+struct Part<'p> {
+    source: &'p Arc<dyn ReadAt>,
+    at: u64,
+    end: u64,
+    name: &'static str,
+    globals: &'p Globals,
+    limits: &'p Limits,
+}
+
+impl<'p> Part<'p> {
+    fn new(
+        source: &'p Arc<dyn ReadAt>,
+        member: &Member,
+        name: &'static str,
+        globals: &'p Globals,
+        limits: &'p Limits,
+    ) -> Self {
+        Self { source, at: member.at, end: member.at.saturating_add(member.size), name, globals, limits }
+    }
+
+    fn left(&self) -> u64 {
+        self.end.saturating_sub(self.at)
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.left() == 0
+    }
+
+    /// Moves on, and says from where.
+    fn skip(&mut self, len: u64) -> Result<u64> {
+        let left = self.left();
+        if len > left {
+            return Err(Reason::Archive(format!("{len} more bytes are needed, {left} are left")).into());
+        }
+        let at = self.at;
+        self.at = at.saturating_add(len);
+        Ok(at)
+    }
+
+    fn take(&mut self) -> Result<Vec<u8>> {
+        let (pickle, at) = take(&**self.source, self.at, self.limits.pickle_bytes)?;
+        if at > self.end {
+            return Err(Reason::Archive("a pickle leaves its member".into()).into());
+        }
+        self.at = at;
+        Ok(pickle)
+    }
+
+    fn pickle(&mut self) -> Result<Graph> {
+        preamble(self.take()?, self.globals, self.name)
+    }
+
+    /// The number of entries; each takes more than a byte.
+    fn count(&mut self) -> Result<u64> {
+        let graph = self.pickle()?;
+        let count = match graph.node(graph.root()) {
+            Node::Int(int) => u64::try_from(int).ok(),
+            _ => None,
+        };
+        let count = count
+            .filter(|&count| count <= self.left())
+            .ok_or_else(|| malformed("the number of entries".into()))?;
+        limits::check("the number of records", "records", count, self.limits.records)?;
+        Ok(count)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        let at = self.skip(u64::try_from(N).unwrap_or(u64::MAX))?;
+        self.source.read_exact_at(&mut bytes, at)?;
+        Ok(bytes)
+    }
+
+    fn number(&mut self) -> Result<i64> {
+        self.array().map(i64::from_le_bytes)
+    }
+}
+
+impl StorageTable for TarFile {
+    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+        let found = self
+            .storages
+            .get(&reference.key)
+            .filter(|storage| reference.nbytes().ok() == Some(storage.nbytes()));
+        found.cloned().ok_or_else(|| {
+            malformed(format!("there is no storage {} of {} elements", reference.key, reference.numel))
+        })
+    }
+
+    fn named(&mut self, name: &str) -> Result<Option<Named>> {
+        let tensor = self.tensors.get(name).cloned().map(Named::Tensor);
+        Ok(tensor.or_else(|| self.storages.get(name).cloned().map(Named::Storage)))
+    }
+}
+
+fn malformed(what: String) -> Error {
+    Reason::Archive(what).into()
+}

@@ -1,0 +1,220 @@
+//! Opcodes that build containers, name globals, and record calls.
+
+use super::graph::{Call, More, Node, NodeId, Object, Run, Symbol, SymbolId, index};
+use super::machine::Machine;
+use crate::error::{Error, Reason, Result};
+
+/// What a value is filled as.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Grow {
+    List,
+    Set,
+    Dict,
+}
+
+impl Machine<'_> {
+    // Containers.
+
+    /// Makes a tuple or frozenset of what lies above the innermost `MARK`.
+    pub(super) fn run_since_mark(&mut self, node: fn(Run) -> Node) -> Result<()> {
+        let height = self.mark()?;
+        self.push_run(height, node)
+    }
+
+    pub(super) fn tuple(&mut self, len: usize) -> Result<()> {
+        let height = self.stack.len().checked_sub(len).filter(|&height| height >= self.floor());
+        self.push_run(height.ok_or_else(|| self.underflow())?, Node::Tuple)
+    }
+
+    fn push_run(&mut self, height: usize, node: fn(Run) -> Node) -> Result<()> {
+        let run = Run::new(self.children.len(), self.stack.len().saturating_sub(height))?;
+        self.children.extend(self.stack.drain(height..));
+        self.push(node(run))
+    }
+
+    pub(super) fn list(&mut self) -> Result<()> {
+        let height = self.mark()?;
+        let members = self.stack.split_off(height);
+        self.push_container(members, Node::List)
+    }
+
+    pub(super) fn dict(&mut self) -> Result<()> {
+        let height = self.mark()?;
+        let entries = self.stack.split_off(height);
+        Grow::Dict.check(entries.len())?;
+        self.push_container(entries, Node::Dict)
+    }
+
+    pub(super) fn push_container(&mut self, members: Vec<NodeId>, node: fn(u32) -> Node) -> Result<()> {
+        let place = u32::try_from(self.containers.len()).map_err(|_| too_many("containers"))?;
+        self.containers.push(members);
+        self.push(node(place))
+    }
+
+    /// Moves what lies on the stack from `height` on into the value below.
+    pub(super) fn grow(&mut self, grow: Grow, height: usize) -> Result<()> {
+        let target = height.checked_sub(1).filter(|&place| place >= self.floor());
+        let target =
+            target.and_then(|place| self.stack.get(place)).copied().ok_or_else(|| self.underflow())?;
+        grow.check(self.stack.len().saturating_sub(height))?;
+        let node = self.node(target);
+        let members = self.stack.drain(height..);
+        match (grow, node) {
+            (Grow::List, Node::List(place))
+            | (Grow::Set, Node::Set(place))
+            | (Grow::Dict, Node::Dict(place)) => {
+                if let Some(container) = self.containers.get_mut(index(place)) {
+                    container.extend(members);
+                }
+            }
+            (_, Node::Object(place)) => {
+                if let Some(object) = self.objects.get_mut(index(place)) {
+                    let more = object.more.get_or_insert_default();
+                    match grow {
+                        Grow::List | Grow::Set => more.items.extend(members),
+                        Grow::Dict => more.entries.extend(members),
+                    }
+                }
+            }
+            _ => return Err(grow.misfit()),
+        }
+        Ok(())
+    }
+
+    // Globals, calls, persistent ids.
+
+    pub(super) fn global(&mut self) -> Result<Node> {
+        let (module, _) = self.reader.line()?;
+        let (name, _) = self.reader.line()?;
+        match (std::str::from_utf8(module), std::str::from_utf8(name)) {
+            (Ok(module), Ok(name)) => self.symbol(module, name),
+            _ => Err(Reason::Pickle("a global's name is not UTF-8".into()).into()),
+        }
+    }
+
+    pub(super) fn stack_global(&mut self) -> Result<()> {
+        let name = self.pop()?;
+        let module = self.pop()?;
+        let (Some(module), Some(name)) = (self.owned_text(module), self.owned_text(name)) else {
+            return Err(Reason::Pickle("STACK_GLOBAL takes two strings".into()).into());
+        };
+        let node = self.symbol(&module, &name)?;
+        self.push(node)
+    }
+
+    fn owned_text(&self, id: NodeId) -> Option<String> {
+        let Node::Str(span) = self.node(id) else { return None };
+        // The graph resolves spans; the machine borrows the pickle through its reader, so it asks there.
+        self.reader.text(span).or_else(|| span.text_in(&self.heap, self.pickle_len)).map(str::to_owned)
+    }
+
+    fn symbol(&mut self, module: &str, name: &str) -> Result<Node> {
+        if let Some(id) = self.symbol_ids.get(module).and_then(|names| names.get(name)) {
+            return Ok(Node::Global(*id));
+        }
+        let id = SymbolId(u32::try_from(self.symbols.len()).map_err(|_| too_many("globals"))?);
+        self.symbol_ids.entry(module.into()).or_default().insert(name.into(), id);
+        let (module, name) = (self.rename)(module, name);
+        let full = format!("{module}.{name}").into();
+        self.symbols.push(Symbol { module: module.into(), full });
+        Ok(Node::Global(id))
+    }
+
+    fn push_object(&mut self, object: Object) -> Result<()> {
+        if self.nodes.get(index(object.args.0)).is_none_or(|args| !matches!(args, Node::Tuple(_))) {
+            return Err(Reason::Pickle("the arguments of a call are not a tuple".into()).into());
+        }
+        let place = u32::try_from(self.objects.len()).map_err(|_| too_many("calls"))?;
+        self.objects.push(object);
+        self.push(Node::Object(place))
+    }
+
+    pub(super) fn reduce(&mut self) -> Result<()> {
+        let args = self.pop()?;
+        let callable = self.pop()?;
+        self.push_object(Object { call: Call::Reduce, callable, args, more: None })
+    }
+
+    pub(super) fn new_object(&mut self, with_kwargs: bool) -> Result<()> {
+        let kwargs = if with_kwargs { Some(self.pop()?) } else { None };
+        let args = self.pop()?;
+        let callable = self.pop()?;
+        if kwargs.is_some_and(|kwargs| !matches!(self.node(kwargs), Node::Dict(_))) {
+            return Err(Reason::Pickle("the keyword arguments of a call are not a dict".into()).into());
+        }
+        let more = kwargs.map(|kwargs| Box::new(More { kwargs: Some(kwargs), ..More::default() }));
+        self.push_object(Object { call: Call::New, callable, args, more })
+    }
+
+    pub(super) fn obj(&mut self) -> Result<()> {
+        let height = self.mark()?;
+        let Some(&callable) = self.stack.get(height) else {
+            return Err(Reason::Pickle("OBJ needs a class after its MARK".into()).into());
+        };
+        self.call_with(callable, height.saturating_add(1))?;
+        // The class lies below the call that was made of it.
+        self.stack.remove(height);
+        Ok(())
+    }
+
+    pub(super) fn inst(&mut self) -> Result<()> {
+        let class = self.global()?;
+        let height = self.mark()?;
+        self.push_run(height, Node::Tuple)?;
+        let args = self.pop()?;
+        self.push(class)?;
+        let callable = self.pop()?;
+        self.push_object(Object { call: Call::Reduce, callable, args, more: None })
+    }
+
+    fn call_with(&mut self, callable: NodeId, height: usize) -> Result<()> {
+        self.push_run(height, Node::Tuple)?;
+        let args = self.pop()?;
+        self.push_object(Object { call: Call::Reduce, callable, args, more: None })
+    }
+
+    pub(super) fn build(&mut self) -> Result<()> {
+        let state = self.pop()?;
+        match self.node(self.top()?) {
+            Node::Object(place) => {
+                if let Some(object) = self.objects.get_mut(index(place)) {
+                    object.more.get_or_insert_default().states.push(state);
+                }
+                Ok(())
+            }
+            _ => Err(Reason::Pickle("BUILD gives a state to something that is not an object".into()).into()),
+        }
+    }
+
+    pub(super) fn persistent_id_text(&mut self) -> Result<()> {
+        let (line, span) = self.reader.line()?;
+        self.text(line, span)?;
+        let pid = self.pop()?;
+        self.push(Node::PersistentId(pid))
+    }
+}
+
+impl Grow {
+    /// Refuses a key without a value.
+    fn check(self, members: usize) -> Result<()> {
+        match self {
+            Self::Dict if !members.is_multiple_of(2) => {
+                Err(Reason::Pickle("a key without a value".into()).into())
+            }
+            Self::List | Self::Set | Self::Dict => Ok(()),
+        }
+    }
+
+    fn misfit(self) -> Error {
+        let what = match self {
+            Self::List => "items are appended to something that is not a list",
+            Self::Set => "items are added to something that is not a set",
+            Self::Dict => "items are set on something that is not a dict",
+        };
+        Reason::Pickle(what.into()).into()
+    }
+}
+
+fn too_many(what: &str) -> Error {
+    Reason::Unsupported(format!("more than 2^32 {what}")).into()
+}

@@ -1,0 +1,85 @@
+//! What a pickle remembers by number.
+
+use std::collections::HashMap;
+
+use super::graph::NodeId;
+use crate::error::{Reason, Result};
+
+/// Memo entries: dense where indexes follow each other, as every writer makes them; sparse where a file
+/// asks for index 4,000,000,000.
+#[derive(Default)]
+pub(super) struct Memo {
+    dense: Vec<Option<NodeId>>,
+    sparse: HashMap<u64, NodeId>,
+    len: usize,
+}
+
+impl Memo {
+    /// The dense part may be this much longer than twice the number of entries.
+    const SLACK: usize = 1024;
+
+    /// The number of entries, which is the index that `MEMOIZE` takes.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn put(&mut self, key: u64, id: NodeId) {
+        let dense_max = self.len.saturating_mul(2).saturating_add(Self::SLACK).max(self.dense.len());
+        let before = match usize::try_from(key).ok().filter(|&place| place < dense_max) {
+            Some(place) => {
+                if place >= self.dense.len() {
+                    self.dense.resize(place.saturating_add(1), None);
+                }
+                // An index that was too far away before may have come within reach.
+                let sparse = if self.sparse.is_empty() { None } else { self.sparse.remove(&key) };
+                self.dense.get_mut(place).and_then(|entry| entry.replace(id)).or(sparse)
+            }
+            None => self.sparse.insert(key, id),
+        };
+        if before.is_none() {
+            self.len = self.len.saturating_add(1);
+        }
+    }
+
+    pub(super) fn get(&self, key: u64) -> Result<NodeId> {
+        let dense = usize::try_from(key).ok().and_then(|place| self.dense.get(place).copied().flatten());
+        dense
+            .or_else(|| self.sparse.get(&key).copied())
+            .ok_or_else(|| Reason::Pickle(format!("memo {key} was never put")).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn far_indexes_take_no_memory_and_are_found_again() {
+        let mut memo = Memo::default();
+        let far: Vec<u64> = (1..1000).map(|step| step * 1023).chain([u64::MAX]).collect();
+        for (place, &key) in (0..).zip(&far) {
+            memo.put(key, NodeId(place));
+        }
+        assert!(memo.dense.len() < 4000, "{}", memo.dense.len());
+        for (place, &key) in (0..).zip(&far) {
+            assert_eq!(memo.get(key).unwrap(), NodeId(place));
+        }
+        assert_eq!(memo.len(), far.len());
+        assert!(memo.get(5).is_err());
+    }
+
+    #[test]
+    fn an_index_that_is_put_again_counts_once() {
+        let mut memo = Memo::default();
+        for _ in 0..3 {
+            memo.put(0, NodeId(7));
+        }
+        memo.put(2000, NodeId(1));
+        for key in 1..2000 {
+            memo.put(key, NodeId(2));
+        }
+        memo.put(2000, NodeId(3));
+        assert_eq!(memo.len(), 2001);
+        assert_eq!(memo.get(2000).unwrap(), NodeId(3));
+    }
+}

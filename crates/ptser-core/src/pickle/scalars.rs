@@ -1,0 +1,135 @@
+//! Opcodes that push numbers, text and bytes.
+
+use super::graph::{Node, Span};
+use super::machine::Machine;
+use super::text::{self, Number, Utf8};
+use crate::error::{Reason, Result};
+
+impl Machine<'_> {
+    pub(super) fn long(&mut self, len: u64) -> Result<()> {
+        let (bytes, span) = self.reader.take_claimed(len)?;
+        self.push(match small_int(bytes) {
+            Some(int) => Node::Int(int),
+            None => Node::Long(span),
+        })
+    }
+
+    pub(super) fn long4(&mut self, len: i32) -> Result<()> {
+        let len = u64::try_from(len).map_err(|_| Reason::Pickle("an integer of negative length".into()))?;
+        self.long(len)
+    }
+
+    pub(super) fn int_text(&mut self) -> Result<()> {
+        let (line, _) = self.reader.line()?;
+        match line {
+            b"00" => self.push(Node::Bool(false)),
+            b"01" => self.push(Node::Bool(true)),
+            line => self.number(text::integer(line)?),
+        }
+    }
+
+    pub(super) fn long_text(&mut self) -> Result<()> {
+        let (line, _) = self.reader.line()?;
+        self.number(text::integer(line)?)
+    }
+
+    fn number(&mut self, number: Number) -> Result<()> {
+        match number {
+            Number::Small(int) => self.push(Node::Int(int)),
+            Number::Big(bytes) => {
+                let span = self.keep(&bytes)?;
+                self.push(Node::Long(span))
+            }
+        }
+    }
+
+    // Text and bytes.
+
+    /// Keeps decoded bytes behind the pickle's own.
+    fn keep(&mut self, bytes: &[u8]) -> Result<Span> {
+        let start = self.pickle_len.saturating_add(self.heap.len());
+        self.heap.extend_from_slice(bytes);
+        Span::new(start, bytes.len())
+    }
+
+    pub(super) fn unicode(&mut self, len: u64) -> Result<()> {
+        let (bytes, span) = self.reader.take_claimed(len)?;
+        self.text(bytes, span)
+    }
+
+    pub(super) fn unicode_text(&mut self) -> Result<()> {
+        let (line, _) = self.reader.line()?;
+        let decoded = text::raw_unicode_escape(line)?;
+        let span = self.keep(&decoded)?;
+        self.text(&decoded, span)
+    }
+
+    pub(super) fn text(&mut self, bytes: &[u8], span: Span) -> Result<()> {
+        self.push(match text::classify(bytes) {
+            Utf8::Valid => Node::Str(span),
+            Utf8::Surrogates => Node::Surrogates(span),
+            Utf8::Invalid => return Err(Reason::Pickle("a string is not UTF-8".into()).into()),
+        })
+    }
+
+    pub(super) fn binstring(&mut self) -> Result<()> {
+        let len = self.reader.i32()?;
+        let len = u64::try_from(len).map_err(|_| Reason::Pickle("a string of negative length".into()))?;
+        self.python2_string(len)
+    }
+
+    pub(super) fn python2_string(&mut self, len: u64) -> Result<()> {
+        let (bytes, span) = self.reader.take_claimed(len)?;
+        self.python2_text(bytes, span)
+    }
+
+    pub(super) fn string_text(&mut self) -> Result<()> {
+        let (line, _) = self.reader.line()?;
+        let decoded = text::quoted(line)?;
+        let span = self.keep(&decoded)?;
+        self.python2_text(&decoded, span)
+    }
+
+    /// Python 2 wrote text and bytes by the same opcodes: what is UTF-8 is taken for text.
+    fn python2_text(&mut self, bytes: &[u8], span: Span) -> Result<()> {
+        self.push(match text::classify(bytes) {
+            Utf8::Valid => Node::Str(span),
+            Utf8::Surrogates | Utf8::Invalid => Node::Bytes(span),
+        })
+    }
+
+    pub(super) fn bytes(&mut self, len: u64, node: fn(Span) -> Node) -> Result<()> {
+        let (_, span) = self.reader.take_claimed(len)?;
+        self.push(node(span))
+    }
+}
+
+/// A two's complement, little-endian integer that fits 64 bits.
+fn small_int(bytes: &[u8]) -> Option<i64> {
+    let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
+    let fill = if negative { 0xFF } else { 0 };
+    let mut word = [fill; 8];
+    if let Some(excess) = bytes.get(8..) {
+        let sign_kept = bytes.get(7).is_some_and(|&top| (top >= 0x80) == negative);
+        if !sign_kept || excess.iter().any(|&byte| byte != fill) {
+            return None;
+        }
+    }
+    word.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    Some(i64::from_le_bytes(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::small_int;
+
+    #[test]
+    fn integers_of_any_length_keep_their_sign() {
+        assert_eq!(small_int(&[]), Some(0));
+        assert_eq!(small_int(&[0xFF]), Some(-1));
+        assert_eq!(small_int(&[0xFF, 0]), Some(255));
+        assert_eq!(small_int(&[0, 0, 0, 0, 0, 0, 0, 0x80]), Some(i64::MIN));
+        assert_eq!(small_int(&[0, 0, 0, 0, 0, 0, 0, 0x80, 0]), None);
+        assert_eq!(small_int(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F, 0, 0]), Some(i64::MAX));
+    }
+}

@@ -1,0 +1,162 @@
+//! Values nested without end, shared without end, or inside themselves: opened, listed, shown and dropped
+//! without recursion, in time.
+
+use std::time::{Duration, Instant};
+
+use ptser::{Checkpoint, ErrorKind, Globals, Limits, LoadOptions};
+
+use crate::build::{around, call, dict_of, good_pickle, pickle, storage, tensor, text};
+
+const DEPTH: usize = 100_000;
+const SLOW: Duration = Duration::from_secs(20);
+
+fn open(pickle: &[u8]) -> Checkpoint {
+    try_open(pickle).unwrap()
+}
+
+fn try_open(pickle: &[u8]) -> ptser::Result<Checkpoint> {
+    let started = Instant::now();
+    let outcome = LoadOptions::new().globals(Globals::inert()).from_bytes(around(pickle));
+    assert!(started.elapsed() < SLOW, "opening took {:?}", started.elapsed());
+    outcome
+}
+
+/// Opens, lists, shows and drops; with a tensor at the bottom, which has to be found.
+fn survive(what: &str, before: &[u8], after: &[u8]) {
+    let weight = tensor(&storage("0", 6), 0, &[6], &[1]);
+    let pickle = pickle(&[&before.repeat(DEPTH), &weight, &after.repeat(DEPTH)]);
+    let started = Instant::now();
+    let checkpoint = open(&pickle);
+    assert_eq!(checkpoint.tensors().count(), 1, "{what}");
+    let entry = checkpoint.entries().next().unwrap();
+    assert_eq!(entry.path().len(), DEPTH, "{what}");
+    assert!(format!("{} {:?}", checkpoint.root(), checkpoint.root()).len() < 10_000, "{what}");
+    assert_eq!(entry.tensor().unwrap().to_contiguous().unwrap().len(), 24, "{what}");
+    drop(checkpoint);
+    assert!(started.elapsed() < SLOW, "{what} took {:?}", started.elapsed());
+}
+
+#[test]
+fn containers_nest_a_hundred_thousand_deep() {
+    survive("lists", b"]", b"a");
+    survive("tuples", b"", b"\x85");
+    survive("dicts", b"}K\x07", b"s");
+    survive("sets", b"(", b"\x91");
+    survive("ordered dicts", b"ccollections\nOrderedDict\n)RK\x07", b"s");
+    survive("arguments of calls", b"ca\nb\n", b"\x85R");
+    survive("states of objects", b"ca\nb\n)\x81", b"b");
+}
+
+#[test]
+fn marks_and_deep_keys_are_no_trouble() {
+    assert!(try_open(&pickle(&[&b"(".repeat(1_000_000)])).is_err());
+    // A tuple of tuples as a key.
+    let key = [b")".as_slice(), &b"\x85".repeat(DEPTH)].concat();
+    let checkpoint = open(&pickle(&[b"}", &key, b"K\x01s"]));
+    assert_eq!(checkpoint.root().len(), 1);
+}
+
+#[test]
+fn an_error_at_the_bottom_names_the_end_of_its_path() {
+    let bad = tensor(&storage("0", 6), 0, &[7], &[1]);
+    let error = try_open(&pickle(&[&b"]".repeat(DEPTH), &bad, &b"a".repeat(DEPTH)])).unwrap_err();
+    assert!(
+        error.tensor().is_some_and(|name| name.len() < 1000 && name.ends_with(".0")),
+        "{:?}",
+        error.tensor()
+    );
+}
+
+#[test]
+fn values_inside_themselves_are_listed_once() {
+    let weight = tensor(&storage("0", 6), 0, &[6], &[1]);
+    // A list that holds a tensor, itself, and a dict that holds the list.
+    let root = [b"]q\x01(", weight.as_slice(), b"h\x01}", &text("up"), b"h\x01se"].concat();
+    let checkpoint = open(&pickle(&[&root]));
+    assert_eq!(checkpoint.tensors().map(|(name, _)| name).collect::<Vec<_>>(), ["0"]);
+    assert!(checkpoint.root().index(1).unwrap().is(checkpoint.root()));
+    assert!(checkpoint.root().to_string().len() < 10_000);
+}
+
+/// Ten lists, each of ten times the one before: ten thousand million leaves.
+#[test]
+fn sharing_costs_nothing() {
+    let mut root = b"](".to_vec();
+    root.extend(tensor(&storage("0", 6), 0, &[6], &[1]));
+    root.extend(b"eq\x00");
+    for level in 1..41 {
+        root.extend(b"](");
+        root.extend([b'h', level - 1].repeat(10));
+        root.extend([b'e', b'q', level]);
+    }
+    let checkpoint = open(&pickle(&[&root]));
+    assert!(checkpoint.tensors().count() > 0);
+    assert!(checkpoint.root().to_string().len() < 10_000);
+}
+
+/// What is shared can be asked to be copied or looked over again and again.
+#[test]
+fn small_files_cannot_ask_for_work_without_end() {
+    let long = text(&"x".repeat(500_000));
+    let members = b"K\x01".repeat(100_000);
+    let many = |first: &[u8], each: &[u8]| pickle(&[b"(", first, b"q\x00", &each.repeat(50_000), b"t"]);
+    let shared_list = [b"](".as_slice(), &members, b"e"].concat();
+    let shared_tuple = [b"(".as_slice(), &members, b"t"].concat();
+    let pairs: Vec<u8> =
+        (0..50_000_u32).flat_map(|key| [b"J".as_slice(), &key.to_le_bytes(), b"N"].concat()).collect();
+    let shared_dict = [b"}(".as_slice(), &pairs, b"u"].concat();
+    for (what, pickle) in [
+        ("bytes from one text", many(&long, b"c_codecs\nencode\nh\x00X\x06\0\0\0latin1\x86R")),
+        ("sets of one list", many(&shared_list, b"cbuiltins\nset\nh\x00\x85R")),
+        ("sizes of one tuple", many(&shared_tuple, b"ctorch\nSize\nh\x00\x85R")),
+        ("counters of one dict", many(&shared_dict, b"ccollections\nCounter\nh\x00\x85R")),
+        ("objects of one state", many(&shared_dict, b"ca\nb\n)\x81h\x00b")),
+        ("objects of one tuple of arguments", many(&shared_tuple, b"ca\nb\nh\x00R")),
+        ("dicts of one key", many(&long, b"}h\x00Ns")),
+        ("dicts of two keys", many(&long, b"}(h\x00NNNu")),
+        ("devices of one name", many(&long, b"ctorch\ndevice\nh\x00\x85R")),
+        ("one list", many(&shared_list, b"h\x00")),
+        ("one dict", many(&shared_dict, b"h\x00")),
+    ] {
+        // Either outcome is right; swift it has to be.
+        let _ =
+            try_open(&pickle).map(|checkpoint| (checkpoint.tensors().count(), checkpoint.root().to_string()));
+        println!("{what}: survived");
+    }
+}
+
+#[test]
+fn names_grow_with_depth_within_their_limit() {
+    // A tensor at each of 20,000 levels: the names would take 800 MB.
+    let weight = tensor(&storage("0", 6), 0, &[6], &[1]);
+    let level = [b"](h\x00".as_slice()].concat();
+    let deep = pickle(&[&weight, b"q\x000", &level.repeat(20_000), b"N", &b"e".repeat(20_000)]);
+    let open = |pickle: &[u8]| {
+        let limits = Limits::default().names_bytes(8 << 20);
+        LoadOptions::new().limits(limits).from_bytes(around(pickle)).map(drop)
+    };
+    let error = open(&deep).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+    assert!(error.to_string().contains("names_bytes"), "{error}");
+    // One long key over 20,000 tensors.
+    let key = text(&"k".repeat(20_000));
+    let entry = [b"}h\x01h\x00s".as_slice()].concat();
+    let wide = pickle(&[&weight, b"q\x000", &key, b"q\x010(", &entry.repeat(20_000), b"l"]);
+    assert_eq!(open(&wide).unwrap_err().kind(), ErrorKind::LimitExceeded);
+}
+
+#[test]
+fn parts_of_tensors_are_no_tensors_with_parts() {
+    let int64 =
+        [b"(", text("storage").as_slice(), b"ctorch\nLongStorage\n", &text("0"), &text("cpu"), b"K\x03tQ"]
+            .concat();
+    let plain = tensor(&int64, 0, &[2, 0], &[1, 1]);
+    let layout = call("torch.serialization._get_layout", &[&text("torch.sparse_coo")]);
+    let wrap = |part: &[u8]| {
+        let data = [b"(", part, part, b"(K\x02K\x00tt"].concat();
+        call("torch._utils._rebuild_sparse_tensor", &[&layout, &data])
+    };
+    let error = try_open(&dict_of("s", &wrap(&wrap(&plain)))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+    assert!(try_open(&good_pickle()).is_ok());
+}

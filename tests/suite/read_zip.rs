@@ -1,0 +1,186 @@
+//! Every fixture reads as PyTorch reads it: tensors, sharing, values.
+
+use std::collections::HashMap;
+
+use ptser::{Checkpoint, Entry, Layout, PathElement, Quantized, Tensor, TensorKind};
+use serde_json::{Value as Json, json};
+
+use crate::fixtures;
+use crate::support::sha256;
+
+#[test]
+fn every_fixture_holds_the_tensors_that_pytorch_finds() {
+    for (file, expected) in fixtures::expected() {
+        let checkpoint = fixtures::open(&file);
+        assert_eq!(checkpoint.format().name(), expected["format"], "{file}");
+        assert_eq!(checkpoint.byte_order().name(), expected["byte_order"], "{file}");
+        let tensors = expected["tensors"].as_array().unwrap();
+        let mut numbers = HashMap::new();
+        let found: Vec<Json> = checkpoint.entries().map(|entry| describe(entry, &mut numbers)).collect();
+        let names =
+            |tensors: &[Json]| tensors.iter().map(|tensor| tensor["name"].clone()).collect::<Vec<_>>();
+        assert_eq!(names(&found), names(tensors), "{file}");
+        // Storages are numbered in order of first sight, so equal numbers mean equal sharing.
+        let mut theirs = HashMap::new();
+        for (found, expected) in found.iter().zip(tensors) {
+            let mut expected = expected.clone();
+            if let Some(number) = expected["storage"].as_u64() {
+                let next = theirs.len();
+                expected["storage"] = json!(theirs.entry(number).or_insert(next));
+            }
+            assert_eq!(*found, expected, "{file}: {}", expected["name"]);
+        }
+    }
+}
+
+/// One tensor as `describe.py` describes it.
+fn describe(entry: Entry<'_>, numbers: &mut HashMap<usize, usize>) -> Json {
+    let tensor = entry.tensor().unwrap();
+    let strided = tensor.layout() == Layout::Strided;
+    let storage = tensor.storage();
+    let number = storage.map(|storage| {
+        let next = numbers.len();
+        *numbers.entry(storage.id()).or_insert(next)
+    });
+    let hash = storage.map(|_| sha256(&tensor.to_contiguous().unwrap()));
+    let mut json = json!({
+        "path": entry.path().iter().map(element).collect::<Vec<_>>(),
+        "name": entry.name(),
+        "dtype": tensor.dtype().name(),
+        "shape": tensor.shape(),
+        "stride": strided.then(|| tensor.stride()),
+        "storage_offset": strided.then(|| tensor.storage_offset()),
+        "storage": number,
+        "storage_nbytes": storage.map(|storage| storage.nbytes()),
+        "nbytes": tensor.nbytes(),
+        "requires_grad": tensor.requires_grad(),
+        "layout": tensor.layout().name(),
+        "kind": if tensor.is_parameter() { "parameter" } else { "tensor" },
+        "sha256": hash,
+    });
+    for (name, flag) in [("conj", tensor.is_conj()), ("neg", tensor.is_neg())] {
+        if flag {
+            json[name] = json!(true);
+        }
+    }
+    match tensor.kind() {
+        TensorKind::Sparse(sparse) if sparse.layout == Layout::SparseCoo => {
+            json["is_coalesced"] = json!(sparse.is_coalesced);
+        }
+        TensorKind::Quantized(quantized) => json["quantizer"] = quantizer(quantized),
+        _ => {}
+    }
+    json
+}
+
+fn element(element: &PathElement) -> Json {
+    match element {
+        PathElement::Key(key) => json!(key),
+        PathElement::Index(index) => json!(index),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn quantizer(quantized: &Quantized) -> Json {
+    match quantized {
+        Quantized::PerTensor { scale, zero_point } => {
+            json!({"scheme": "per_tensor_affine", "scale": scale, "zero_point": zero_point})
+        }
+        Quantized::PerChannel { axis, .. } => json!({"scheme": "per_channel_affine", "axis": axis}),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_same_tensor_twice_is_the_same_value_and_equal_tensors_are_not() {
+    let checkpoint = fixtures::open("shared.pt");
+    let root = checkpoint.root();
+    let get = |key| root.get(key).unwrap();
+    assert!(get("tensor").is(get("same_tensor")));
+    assert!(get("encoder").is(get("decoder")));
+    assert!(!get("tensor").is(get("equal_but_apart")));
+    let storage = |name| checkpoint.tensor(name).unwrap().storage().unwrap();
+    assert!(storage("base").is(storage("view_first")));
+    assert!(storage("base").is(storage("reshaped")));
+    assert!(!storage("tensor").is(storage("equal_but_apart")));
+}
+
+#[test]
+fn the_state_dict_is_found_under_the_customary_keys() {
+    let names = |checkpoint: &Checkpoint| -> Vec<String> {
+        checkpoint.state_dict().unwrap().names().map(str::to_owned).collect()
+    };
+    let bare = names(&fixtures::open("state_dict.pt"));
+    assert_eq!(bare.first().map(String::as_str), Some("0.weight"));
+    for key in ["state_dict", "model", "model_state_dict", "module", "params", "params_ema", "ema"] {
+        let checkpoint = fixtures::open(&format!("nested_{key}.pt"));
+        assert_eq!(names(&checkpoint), bare, "{key}");
+        let at: Vec<String> = checkpoint.state_dict_at(key).unwrap().names().map(str::to_owned).collect();
+        assert_eq!(at, bare, "{key}");
+    }
+    let wrapped = fixtures::open("prefixed_module.pt").state_dict().unwrap();
+    let renamed = wrapped.rename(|name| name.trim_start_matches("module.").to_owned()).unwrap();
+    assert_eq!(renamed.names().collect::<Vec<_>>(), bare);
+}
+
+#[test]
+fn storages_know_where_their_bytes_lie_in_the_file() {
+    let mut checked = 0;
+    for (file, expected) in fixtures::expected() {
+        let Some(offsets) = expected["offsets"].as_array() else { continue };
+        let checkpoint = fixtures::open(&file);
+        let found: Vec<u64> = checkpoint
+            .storages()
+            .iter()
+            .map(|storage| storage.checkpoint_offset().unwrap().unwrap())
+            .collect();
+        assert_eq!(json!(found), json!(offsets), "{file}");
+        let bytes = fixtures::bytes(&file);
+        for storage in checkpoint.storages() {
+            let start = usize::try_from(storage.checkpoint_offset().unwrap().unwrap()).unwrap();
+            let content = storage.to_vec().unwrap();
+            assert_eq!(bytes[start..start + content.len()], content, "{file}");
+        }
+        checked += 1;
+    }
+    assert_eq!(checked, 2);
+    let deflated = fixtures::open("deflated.pt");
+    assert_eq!(deflated.storages()[0].checkpoint_offset().unwrap(), None);
+}
+
+#[test]
+fn a_name_that_is_not_there_brings_the_nearest() {
+    let checkpoint = fixtures::open("state_dict.pt");
+    let error = checkpoint.tensor("0.wieght").unwrap_err();
+    assert_eq!(error.kind(), ptser::ErrorKind::Misuse);
+    assert!(error.to_string().contains("0.weight"), "{error}");
+    let error = checkpoint.root().get("0.biass").map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("0.bias"), "{error}");
+}
+
+#[test]
+fn what_surrounds_the_records_is_told() {
+    let checkpoint = fixtures::open("buffer.pt");
+    assert_eq!(checkpoint.root_folder(), "archive");
+    assert_eq!(checkpoint.archive_offset(), 0);
+    assert_eq!(checkpoint.protocol(), 2);
+    assert_eq!(checkpoint.note("version").as_deref(), Some("3\n"));
+    assert_eq!(checkpoint.note(".data/serialization_id").map(|id| id.len()), Some(40));
+    assert!(
+        checkpoint.records().any(|record| record.name == "data/0" && record.size == 48 && !record.deflated)
+    );
+    assert_eq!(fixtures::open("prefixed.pt").archive_offset(), 17);
+    assert!(fixtures::open("deflated.pt").records().all(|record| record.deflated));
+    let globals: Vec<&str> = checkpoint.globals().map(|(name, _)| name).collect();
+    assert!(globals.contains(&"torch._utils._rebuild_tensor_v2"), "{globals:?}");
+}
+
+#[test]
+fn an_expanded_view_is_copied_out_within_its_limit_only() {
+    let bytes = fixtures::bytes("views.pt");
+    let limits = ptser::Limits::default().expanded_bytes(2);
+    let checkpoint = ptser::LoadOptions::new().limits(limits).from_bytes(bytes).unwrap();
+    let refuse = |tensor: &Tensor| tensor.to_contiguous().map(drop).unwrap_err().kind();
+    assert_eq!(refuse(checkpoint.tensor("expand").unwrap()), ptser::ErrorKind::LimitExceeded);
+    assert!(checkpoint.tensor("transpose").unwrap().to_contiguous().is_ok());
+}
