@@ -247,6 +247,8 @@ fn is_key(key: Value<'_>, kind: &str, name: &str) -> bool {
     match (kind, key.kind()) {
         ("s", ValueKind::Str(text)) => text == name,
         ("i", ValueKind::Int(int)) => int.to_string() == name,
+        // The oracle's words for a class that it replaced.
+        ("r", ValueKind::Global(class)) => name == format!("<stub {class}>"),
         ("r" | "sr", _) => key.to_string() == name,
         _ => false,
     }

@@ -145,11 +145,17 @@ pub struct RefusedGlobal {
     pub blocked: bool,
 }
 
+/// A name from a file, on one line.
+fn printable(name: &str) -> String {
+    let escape = |char: char| if char.is_control() { char.escape_default().collect() } else { char.to_string() };
+    name.chars().map(escape).collect()
+}
+
 fn refused_message(globals: &[RefusedGlobal]) -> String {
     let mut blocked = Vec::new();
     let mut unlisted = Vec::new();
     for global in globals {
-        if global.blocked { &mut blocked } else { &mut unlisted }.push(global.name.as_str());
+        if global.blocked { &mut blocked } else { &mut unlisted }.push(printable(&global.name));
     }
     let mut message = String::new();
     if !blocked.is_empty() {
