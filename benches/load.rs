@@ -69,7 +69,7 @@ fn one(what: &str, file: &Path) -> Outcome<()> {
         "open" => ptser::Checkpoint::open(file)?
             .tensors()
             .map(|(name, tensor)| name.len().min(tensor.numel()))
-            .count(),
+            .sum(),
         "load" => keep(ptser::candle::load(file, &Device::Cpu)?.into_map()),
         "candle" => keep(candle_core::pickle::read_all(file)?),
         "memcpy" => keep(

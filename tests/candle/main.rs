@@ -1,7 +1,12 @@
 //! Checkpoints as candle tensors: values, sharing, `VarBuilder`s, element types, and their errors.
 
+#[cfg(test)]
 mod dtypes;
+#[cfg(test)]
 mod fixtures;
+#[cfg(test)]
 mod loading;
+#[cfg(test)]
 mod sharing;
+#[cfg(test)]
 mod var_builder;

@@ -147,7 +147,8 @@ pub struct RefusedGlobal {
 
 /// A name from a file, on one line.
 fn printable(name: &str) -> String {
-    let escape = |char: char| if char.is_control() { char.escape_default().collect() } else { char.to_string() };
+    let escape =
+        |char: char| if char.is_control() { char.escape_default().collect() } else { char.to_string() };
     name.chars().map(escape).collect()
 }
 
