@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::{Container, Format, Opened, Terms};
 use crate::limits::Limits;
 use crate::listing::{Entry, Listing};
-use crate::source::{self, MemorySource, Mmap, ReadAt};
+use crate::source::{self, MemorySource, Mmap, ReadAt, Tail};
 use crate::state_dict::{self, StateDict};
 use crate::storage::Storage;
 use crate::tensor::Tensor;
@@ -37,6 +37,7 @@ pub struct LoadOptions {
     globals: Globals,
     limits: Limits,
     default_byte_order: ByteOrder,
+    offset: u64,
 }
 
 impl Default for LoadOptions {
@@ -47,6 +48,7 @@ impl Default for LoadOptions {
             globals: Globals::weights_only(),
             limits: Limits::default(),
             default_byte_order: ByteOrder::Little,
+            offset: 0,
         }
     }
 }
@@ -96,6 +98,14 @@ impl LoadOptions {
         self
     }
 
+    /// The byte of the source that the checkpoint begins with; several legacy streams may lie in one file.
+    /// Offsets that the checkpoint tells count from there.
+    #[must_use]
+    pub fn offset(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
     /// Opens a file. Tensor data is read when asked for.
     ///
     /// # Errors
@@ -137,7 +147,11 @@ impl LoadOptions {
 
     fn open_source(&self, source: Arc<dyn ReadAt>, safetensors: bool) -> Result<Checkpoint> {
         // A new option must be used here, or this line breaks.
-        let Self { map_location, mmap: _, globals, limits, default_byte_order } = self;
+        let Self { map_location, mmap: _, globals, limits, default_byte_order, offset } = self;
+        let source = match *offset {
+            0 => source,
+            start => Arc::new(Tail { source, start }),
+        };
         let terms = Terms { byte_order: *default_byte_order, globals, limits, safetensors };
         let Opened { container, document, globals } = Container::open(source, terms)?;
         let listing = Listing::of(&document, document.graph.root(), limits)?;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Random access to immutable bytes, from several threads at once.
 ///
@@ -243,6 +243,40 @@ impl<R: Read + Seek + Send> ReadAt for ReaderSource<R> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         reader.seek(SeekFrom::Start(self.start.checked_add(offset).ok_or(io::ErrorKind::UnexpectedEof)?))?;
         reader.read_exact(buf)
+    }
+}
+
+/// A source from some byte on.
+pub(crate) struct Tail {
+    pub(crate) source: Arc<dyn ReadAt>,
+    pub(crate) start: u64,
+}
+
+impl Tail {
+    fn at(&self, offset: u64) -> io::Result<u64> {
+        self.start.checked_add(offset).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl ReadAt for Tail {
+    fn size(&self) -> u64 {
+        self.source.size().saturating_sub(self.start)
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.source.read_exact_at(buf, self.at(offset)?)
+    }
+
+    fn read_uninit_at<'b>(&self, buf: &'b mut [MaybeUninit<u8>], offset: u64) -> io::Result<&'b mut [u8]> {
+        self.source.read_uninit_at(buf, self.at(offset)?)
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        self.source.bytes()?.get(usize::try_from(self.start).ok()?..)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.source.write_all_at(bytes, self.at(offset)?)
     }
 }
 
