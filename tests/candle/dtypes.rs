@@ -71,6 +71,38 @@ fn widened_integers_keep_their_values() {
 }
 
 #[test]
+fn only_the_elements_of_a_view_must_fit() {
+    let pt = PtTensors::open(path("candle/windows.pt")).unwrap();
+    assert_eq!(pt.get("small", &Device::Cpu).unwrap().to_vec1::<i64>().unwrap(), [1, 2, 3]);
+    let error = pt.get("large", &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("tensor large") && error.contains("PtOptions::only"), "{error}");
+    assert!(pt.report().notes().all(|note| note.name != "large"), "a failure is no conversion");
+    let all = PtOptions::new().only(|name| name != "large").open(path("candle/windows.pt")).unwrap();
+    assert_eq!(all.load_all(&Device::Cpu).unwrap().names().collect::<Vec<_>>(), ["small"]);
+}
+
+#[test]
+fn every_byte_but_0_is_true() {
+    let pt = PtTensors::open(path("candle/bools.pt")).unwrap();
+    assert_eq!(pt.get("truth", &Device::Cpu).unwrap().to_vec1::<u8>().unwrap(), [1, 0, 1, 1]);
+}
+
+#[test]
+fn a_float8_becomes_a_double_by_way_of_a_float() {
+    let pt = PtTensors::open(path("candle/small_floats.pt")).unwrap();
+    let doubles = pt.get_as("float8_e4m3fn", DType::F64, &Device::Cpu).unwrap().to_vec1::<f64>().unwrap();
+    let floats = pt.get("float8_e4m3fn.f32", &Device::Cpu).unwrap().to_vec1::<f32>().unwrap();
+    assert!(doubles.iter().zip(floats).all(|(double, float)| *double == f64::from(float) || double.is_nan()));
+}
+
+#[test]
+fn a_conversion_that_the_caller_asked_for_is_not_noted() {
+    let pt = PtTensors::open(path("candle/bools.pt")).unwrap();
+    assert!(pt.get_as("truth", DType::F32, &Device::Cpu).is_ok());
+    assert!(pt.report().is_empty());
+}
+
+#[test]
 fn complex_numbers_are_an_error_with_a_choice_and_pairs_on_request() {
     let error = dtypes(&PtOptions::new()).get("complex64", &Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("complex64") && error.contains("complex_as_real"), "{error}");

@@ -91,6 +91,58 @@ fn a_write_through_one_name_is_seen_through_another() {
 }
 
 #[test]
+fn a_negated_view_and_a_plain_one_of_the_same_place_keep_apart() {
+    let loaded = ptser::candle::load(path("candle/imaginary.pt"), &Device::Cpu).unwrap();
+    let pt = PtOptions::new().open(path("candle/imaginary.pt")).unwrap();
+    let expected = [
+        ("plain", [2.0, 4.0]),
+        ("negated", [-2.0, -4.0]),
+        ("negated_first", [-6.0, -8.0]),
+        ("plain_second", [6.0, 8.0]),
+    ];
+    for (name, values) in expected {
+        assert_eq!(loaded.get(name).unwrap().to_vec1::<f32>().unwrap(), values, "{name}");
+        assert_eq!(pt.get(name, &Device::Cpu).unwrap().to_vec1::<f32>().unwrap(), values, "{name}");
+        let copied =
+            |note: &ptser::candle::Note| note.name == name && matches!(note.change, Change::Copied { .. });
+        assert_eq!(loaded.report().notes().any(copied), name.starts_with("negated"), "{name}");
+    }
+}
+
+#[test]
+fn a_storage_under_two_types_is_two_in_candle_and_said_so() {
+    let loaded = ptser::candle::load(path("candle/two_types.pt"), &Device::Cpu).unwrap();
+    let notes: Vec<&str> = loaded.report().notes().map(|note| note.name.as_str()).collect();
+    assert_eq!(notes, ["bytes"]);
+}
+
+#[test]
+fn names_asked_for_one_by_one_share_until_all_have_been() {
+    let pt = PtOptions::new().open(path("candle/tied.pt")).unwrap();
+    let [a, b] = ["0.a", "0.b"].map(|name| pt.get(name, &Device::Cpu).unwrap());
+    assert_eq!(storage(&a), storage(&b));
+    // Both have been asked for: nothing is kept, and the next reader gets memory of its own.
+    assert_ne!(storage(&pt.get("0.a", &Device::Cpu).unwrap()), storage(&a));
+}
+
+#[test]
+fn many_threads_may_ask_at_once() {
+    for _ in 0..50 {
+        let pt = PtOptions::new().open(path("candle/tied.pt")).unwrap();
+        std::thread::scope(|scope| {
+            for name in pt.names() {
+                let pt = &pt;
+                scope.spawn(move || {
+                    let expected: f32 = name.split('.').next().unwrap().parse().unwrap();
+                    let tensor = pt.get(name, &Device::Cpu).unwrap();
+                    assert_eq!(tensor.max_all().unwrap().to_scalar::<f32>().unwrap(), expected);
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn a_storage_of_which_little_is_viewed_is_read_in_part() {
     // 40 kB of storage, 20 numbers of it viewed.
     let pt = PtOptions::new().open(path("candle/slice.pt")).unwrap();

@@ -88,16 +88,6 @@ fn bytes_in_memory_are_as_good_as_a_file() {
 }
 
 #[test]
-fn the_same_name_twice_shares_where_others_share_too() {
-    let pt = PtTensors::open(path("zip/state_dict.pt")).unwrap();
-    let vb = VarBuilder::from_pt_tensors(pt.clone(), DType::F32, &Device::Cpu);
-    let name = pt.names().next().unwrap().to_owned();
-    let shape = pt.state_dict().get(&name).unwrap().shape().to_vec();
-    assert_eq!(vb.get(shape.as_slice(), &name).unwrap().dims(), shape);
-    assert!(pt.report().is_empty());
-}
-
-#[test]
 fn files_that_are_no_checkpoint_are_called_by_their_name() {
     let error =
         VarBuilder::from_pt_bytes(b"<!DOCTYPE html>".to_vec(), DType::F32, &Device::Cpu).err().unwrap();

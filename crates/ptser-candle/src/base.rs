@@ -1,4 +1,5 @@
-//! Base tensors: a storage, or the part of it that is viewed, as one flat candle tensor.
+//! Base tensors: a storage, or the part of it that is viewed, as one flat candle tensor on the host. Knows
+//! nothing of views and devices.
 
 use std::collections::HashMap;
 
@@ -6,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor, WithDType};
 use ptser_core::{DType as Torch, Storage, layout};
 
 use crate::decode;
-use crate::dtype::{Means, Target};
+use crate::dtype::Target;
 use crate::error::{about, wrap};
 use crate::fill::{self, HugePages, Plain};
 
@@ -14,9 +15,40 @@ use crate::fill::{self, HugePages, Plain};
 /// in candle, whose storages are typed.
 pub(crate) type BaseKey = (usize, Torch);
 
+/// Where a tensor lies: parts of storages (torch 0.3) are placed in their wholes, so that they share.
+#[derive(Clone, Copy)]
+pub(crate) struct Located<'t> {
+    pub(crate) storage: &'t Storage,
+    pub(crate) dtype: Torch,
+    /// Elements from the start of the storage to the view's first.
+    pub(crate) offset: usize,
+}
+
+impl<'t> Located<'t> {
+    pub(crate) fn of(tensor: &'t ptser_core::Tensor) -> Option<Self> {
+        let storage = tensor.storage()?;
+        let (dtype, offset) = (tensor.dtype(), tensor.storage_offset());
+        let size = u64::try_from(dtype.element_size()).ok()?;
+        let whole = storage.whole().filter(|(_, start)| start.checked_rem(size) == Some(0));
+        let placed = whole.and_then(|(whole, start)| {
+            let before = usize::try_from(start.checked_div(size)?).ok()?;
+            Some(Self { storage: whole, dtype, offset: before.checked_add(offset)? })
+        });
+        Some(placed.unwrap_or(Self { storage, dtype, offset }))
+    }
+
+    pub(crate) fn key(self) -> BaseKey {
+        (self.storage.id(), self.dtype)
+    }
+}
+
 /// Which elements of each storage are viewed, and by how many tensors.
 #[derive(Debug, Default)]
-pub(crate) struct Uses(HashMap<BaseKey, Use>);
+pub(crate) struct Uses {
+    by_key: HashMap<BaseKey, Use>,
+    /// The first type that a storage is viewed as.
+    first: HashMap<usize, Torch>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Use {
@@ -38,10 +70,11 @@ impl Uses {
     pub(crate) fn of<'t>(tensors: impl Iterator<Item = &'t ptser_core::Tensor>) -> Self {
         let mut uses = Self::default();
         for tensor in tensors {
-            let Some(storage) = tensor.storage() else { continue };
-            let end = layout::extent(tensor.shape(), tensor.stride(), tensor.storage_offset()).unwrap_or(0);
-            let first = tensor.storage_offset().min(end);
-            let entry = uses.0.entry((storage.id(), tensor.dtype())).or_insert(Use { first, end, views: 0 });
+            let Some(located) = Located::of(tensor) else { continue };
+            let end = layout::extent(tensor.shape(), tensor.stride(), located.offset).unwrap_or(0);
+            let first = located.offset.min(end);
+            uses.first.entry(located.storage.id()).or_insert(located.dtype);
+            let entry = uses.by_key.entry(located.key()).or_insert(Use { first, end, views: 0 });
             entry.views = entry.views.saturating_add(1);
             // A view without elements touches nothing.
             if end > first {
@@ -57,82 +90,88 @@ impl Uses {
 
     /// How many tensors view a storage as this type.
     pub(crate) fn views(&self, key: BaseKey) -> usize {
-        self.0.get(&key).map_or(0, |found| found.views)
+        self.by_key.get(&key).map_or(0, |found| found.views)
+    }
+
+    /// Whether another tensor views the storage as another type, and has it.
+    pub(crate) fn is_second_type(&self, (storage, dtype): BaseKey) -> bool {
+        self.first.get(&storage).is_some_and(|&first| first != dtype)
     }
 
     /// What to read of a storage: all of it, unless most of it is viewed by nobody.
-    pub(crate) fn window(&self, storage: &Storage, dtype: Torch) -> Window {
-        let nbytes = usize::try_from(storage.nbytes()).unwrap_or(usize::MAX);
-        let whole = Window { first: 0, count: nbytes / dtype.element_size() };
-        let Some(&Use { first, end, .. }) = self.0.get(&(storage.id(), dtype)) else { return whole };
+    pub(crate) fn window(&self, located: Located<'_>) -> Window {
+        let nbytes = usize::try_from(located.storage.nbytes()).unwrap_or(usize::MAX);
+        let whole = Window { first: 0, count: nbytes.checked_div(located.dtype.element_size()).unwrap_or(0) };
+        let Some(&Use { first, end, .. }) = self.by_key.get(&located.key()) else { return whole };
         let count = end.saturating_sub(first);
         if count <= whole.count / 2 { Window { first, count } } else { whole }
     }
 }
 
-/// Reads a base into candle's memory on the host, in the target type.
+/// Reads a base into candle's memory, in the target type.
 pub(crate) fn read(
     name: &str,
-    storage: &Storage,
-    dtype: Torch,
+    located: Located<'_>,
     window: Window,
     target: Target,
     pages: &HugePages,
 ) -> Result<Tensor> {
-    let reading = Reading { name, storage, dtype, window, pages };
-    match (dtype, target.dtype) {
-        (Torch::Float64 | Torch::Complex128, _) => reading.same::<f64>(target),
-        (Torch::Float32 | Torch::Complex64, _) => reading.same::<f32>(target),
-        (Torch::Float16 | Torch::Complex32, _) => reading.same::<half::f16>(target),
-        (Torch::BFloat16 | Torch::BComplex32, _) => reading.same::<half::bf16>(target),
-        (Torch::Int64, _) => reading.same::<i64>(target),
-        (Torch::Int32, _) => reading.same::<i32>(target),
-        (Torch::Int16 | Torch::Bits16, _) => reading.same::<i16>(target),
-        (Torch::UInt32, _) => reading.same::<u32>(target),
-        (Torch::Float8E4M3Fn, _) => reading.same::<float8::F8E4M3>(target),
-        (Torch::Int8, _) => reading.each::<i8, i16>(|number| Ok(number.into())),
-        (Torch::UInt16, _) => reading.each::<u16, u32>(|number| Ok(number.into())),
-        (Torch::UInt64, _) => reading.each::<u64, i64>(|number| {
-            i64::try_from(number)
-                .map_err(|_| about(name, format!("the uint64 {number} does not fit candle's I64")))
-        }),
-        (Torch::Float8E5M2, _) => reading.each::<u8, half::f16>(|code| Ok(decode::e5m2(code))),
-        (Torch::Float8E4M3Fnuz, _) => reading.each::<u8, f32>(|code| Ok(decode::e4m3fnuz(code))),
-        (Torch::Float8E5M2Fnuz, _) => reading.each::<u8, f32>(|code| Ok(decode::e5m2fnuz(code))),
-        (Torch::Float8E8M0Fnu, _) => reading.each::<u8, f32>(|code| Ok(decode::e8m0fnu(code))),
-        (_, DType::U8) => reading.same::<u8>(target),
-        (dtype, to) => Err(about(name, format!("{dtype} cannot become {to:?}"))),
+    let reading = Reading { name, located, window, lanes: target.lanes, pages };
+    match located.dtype {
+        Torch::Float64 | Torch::Complex128 => reading.same::<f64>(),
+        Torch::Float32 | Torch::Complex64 => reading.same::<f32>(),
+        Torch::Float16 | Torch::Complex32 => reading.same::<half::f16>(),
+        Torch::BFloat16 | Torch::BComplex32 => reading.same::<half::bf16>(),
+        // Those beyond 63 bits are found out view by view.
+        Torch::Int64 | Torch::UInt64 => reading.same::<i64>(),
+        Torch::Int32 => reading.same::<i32>(),
+        Torch::Int16 | Torch::Bits16 => reading.same::<i16>(),
+        Torch::UInt32 => reading.same::<u32>(),
+        Torch::Float8E4M3Fn => reading.same::<float8::F8E4M3>(),
+        // Any byte but 0 is true to PyTorch.
+        Torch::Bool => reading.each::<u8, u8>(|byte| u8::from(byte != 0)),
+        Torch::Int8 => reading.each::<i8, i16>(i16::from),
+        Torch::UInt16 => reading.each::<u16, u32>(u32::from),
+        Torch::Float8E5M2 => reading.each::<u8, half::f16>(decode::e5m2),
+        Torch::Float8E4M3Fnuz => reading.each::<u8, f32>(decode::e4m3fnuz),
+        Torch::Float8E5M2Fnuz => reading.each::<u8, f32>(decode::e5m2fnuz),
+        Torch::Float8E8M0Fnu => reading.each::<u8, f32>(decode::e8m0fnu),
+        dtype if target.dtype == DType::U8 && dtype.element_size() == 1 => reading.same::<u8>(),
+        dtype => Err(about(name, format!("{dtype} cannot become {:?}", target.dtype))),
     }
 }
 
 struct Reading<'r> {
     name: &'r str,
-    storage: &'r Storage,
-    dtype: Torch,
+    located: Located<'r>,
     window: Window,
+    lanes: usize,
     pages: &'r HugePages,
 }
 
 impl Reading<'_> {
-    fn numbers<T: Plain>(&self, lanes: usize) -> Result<Vec<T>> {
-        let start = self.window.first.saturating_mul(self.dtype.element_size());
-        let count = self.window.count.saturating_mul(lanes);
-        fill::read(self.storage, self.dtype, start, count, self.pages)
-            .map_err(|error| wrap(error).context(format!("tensor {}", self.name)))
+    /// The byte that the window begins with, and the numbers in it.
+    fn range(&self) -> (usize, usize) {
+        let start = self.window.first.saturating_mul(self.located.dtype.element_size());
+        (start, self.window.count.saturating_mul(self.lanes))
     }
 
     /// The bytes as they are.
-    fn same<T: Plain + WithDType>(&self, target: Target) -> Result<Tensor> {
-        debug_assert!(target.means != Means::Converted || target.lanes > 1 || self.dtype == Torch::Bool);
-        let numbers = self.numbers::<T>(target.lanes)?;
-        let count = numbers.len();
-        Tensor::from_vec(numbers, count, &Device::Cpu)
+    fn same<T: Plain + WithDType>(&self) -> Result<Tensor> {
+        let (start, count) = self.range();
+        let numbers = fill::read::<T>(self.located.storage, self.located.dtype, start, count, self.pages);
+        self.tensor(numbers)
     }
 
     /// Each number by itself.
-    fn each<T: Plain, U: WithDType>(&self, convert: impl Fn(T) -> Result<U>) -> Result<Tensor> {
-        let numbers: Result<Vec<U>> = self.numbers::<T>(1)?.into_iter().map(convert).collect();
-        let numbers = numbers?;
+    fn each<T: Plain, U: WithDType>(&self, convert: fn(T) -> U) -> Result<Tensor> {
+        let (start, count) = self.range();
+        let numbers = fill::read_each(self.located.storage, self.located.dtype, start, count, convert);
+        self.tensor(numbers)
+    }
+
+    fn tensor<T: WithDType>(&self, numbers: ptser_core::Result<Vec<T>>) -> Result<Tensor> {
+        let numbers = numbers.map_err(|error| wrap(error.in_tensor(self.name)))?;
         let count = numbers.len();
         Tensor::from_vec(numbers, count, &Device::Cpu)
     }

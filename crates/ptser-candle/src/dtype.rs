@@ -67,7 +67,7 @@ pub(crate) fn target(torch: Torch, conversions: Conversions) -> Result<Target, &
         Torch::Complex32 => pair(DType::F16),
         Torch::BComplex32 => pair(DType::BF16),
         Torch::QInt8 | Torch::QUInt8 | Torch::QInt32 | Torch::QUInt4x2 | Torch::QUInt2x4 => Err(
-            "candle has no quantized tensors of PyTorch's kind: leave it out of the state dict, or dequantize it \
+            "candle has no quantized tensors of PyTorch's kind: leave it out with PtOptions::only, or dequantize it \
                  from ptser::Checkpoint, which gives its integers, scales and zero points",
         ),
         _ => Err("no tensor of this type is saved by PyTorch"),

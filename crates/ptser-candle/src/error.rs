@@ -1,4 +1,4 @@
-//! The core's errors as candle's, the typed error kept inside.
+//! The core's errors as candle's, in their own words.
 
 use candle_core::Error;
 

@@ -36,14 +36,14 @@ pub(crate) fn read<T: Plain>(
     count: usize,
     pages: &HugePages,
 ) -> Result<Vec<T>> {
-    let bytes = count.checked_mul(size_of::<T>()).ok_or_else(|| out_of_memory(count))?;
+    let bytes = count.checked_mul(size_of::<T>()).ok_or_else(|| out_of_memory(usize::MAX))?;
     let mut vec: Vec<T> = Vec::new();
     vec.try_reserve_exact(count).map_err(|_| out_of_memory(bytes))?;
     let spare = as_bytes(&mut vec, count);
-    let start = u64::try_from(start).map_err(|_| out_of_memory(start))?;
+    let start = u64::try_from(start).map_err(|_| short())?;
     if bytes <= CHUNK || storage.checkpoint_offset()?.is_none() {
         // Small, or deflated, which can only be read from its beginning.
-        storage.read_as(dtype, ByteOrder::NATIVE, start, spare)?;
+        whole(storage.read_as(dtype, ByteOrder::NATIVE, start, spare)?, bytes)?;
     } else {
         let mut pieces = Vec::new();
         let mut offset = start;
@@ -54,11 +54,55 @@ pub(crate) fn read<T: Plain>(
             offset = offset.saturating_add(len);
         }
         pieces.into_par_iter().try_for_each(|(offset, piece)| {
-            pages.touch(piece, |piece| storage.read_as(dtype, ByteOrder::NATIVE, offset, piece).map(drop))
+            let len = piece.len();
+            let touch = |piece: &mut [MaybeUninit<u8>]| {
+                storage.read_as(dtype, ByteOrder::NATIVE, offset, piece).and_then(|read| whole(read, len))
+            };
+            pages.touch(piece, touch)
         })?;
     }
     set_len(&mut vec, count);
     Ok(vec)
+}
+
+/// Reads `count` numbers as [`read`] does, and converts each: piece by piece, so that no second copy of all of
+/// them is ever held, but for deflated storages.
+pub(crate) fn read_each<T: Plain, U: Copy + Send>(
+    storage: &Storage,
+    dtype: DType,
+    start: usize,
+    count: usize,
+    convert: fn(T) -> U,
+) -> Result<Vec<U>> {
+    let mut vec: Vec<U> = Vec::new();
+    vec.try_reserve_exact(count).map_err(|_| out_of_memory(count.saturating_mul(size_of::<U>())))?;
+    let at_once = match storage.checkpoint_offset()? {
+        Some(_) => CHUNK.checked_div(size_of::<T>()).unwrap_or(1),
+        None => count.max(1),
+    };
+    let slots = vec.spare_capacity_mut().get_mut(..count).unwrap_or_default();
+    slots.par_chunks_mut(at_once).enumerate().try_for_each(|(place, slots)| {
+        let start = start.saturating_add(place.saturating_mul(at_once).saturating_mul(size_of::<T>()));
+        let numbers = read::<T>(storage, dtype, start, slots.len(), &HugePages::default())?;
+        if numbers.len() != slots.len() {
+            return Err(short());
+        }
+        for (slot, number) in slots.iter_mut().zip(numbers) {
+            slot.write(convert(number));
+        }
+        Ok(())
+    })?;
+    set_len(&mut vec, count);
+    Ok(vec)
+}
+
+/// Says that all bytes that were asked for have been read.
+fn whole(read: &mut [u8], wanted: usize) -> Result<()> {
+    if read.len() == wanted { Ok(()) } else { Err(short()) }
+}
+
+fn short() -> Error {
+    std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()
 }
 
 #[expect(unsafe_code, reason = "views spare capacity as bytes")]
@@ -70,9 +114,11 @@ fn as_bytes<T: Plain>(vec: &mut Vec<T>, count: usize) -> &mut [MaybeUninit<u8>] 
     unsafe { std::slice::from_raw_parts_mut(spare.as_mut_ptr().cast(), len) }
 }
 
-#[expect(unsafe_code, reason = "the numbers were read into spare capacity")]
-fn set_len<T: Plain>(vec: &mut Vec<T>, count: usize) {
-    // SAFETY: `read` filled every byte of the first `count` numbers, or returned early.
+#[expect(unsafe_code, reason = "the numbers were written into spare capacity")]
+fn set_len<T: Copy>(vec: &mut Vec<T>, count: usize) {
+    // SAFETY: both callers hold a vector with spare capacity for `count` numbers, and have written each:
+    // `read` by `Storage::read_as`, which returns the bytes it was given as initialised, all of them (checked
+    // by `whole`); `read_each` slot by slot. Both return early where anything fails.
     unsafe { vec.set_len(count) }
 }
 

@@ -11,13 +11,22 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
+// Numbers from files: nothing overflows or is cut unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::cast_possible_truncation)
+)]
+
 mod base;
 mod decode;
 mod dtype;
 mod error;
 mod fill;
+mod loaded;
+mod make;
 mod options;
 mod report;
+mod shared;
 mod tensors;
 mod var_builder;
 mod view;
@@ -26,9 +35,10 @@ use std::path::Path;
 
 use candle_core::{Device, Result};
 
+pub use loaded::Loaded;
 pub use options::PtOptions;
 pub use report::{Change, Note, Report};
-pub use tensors::{Loaded, PtTensors};
+pub use tensors::PtTensors;
 pub use var_builder::VarBuilderExt;
 
 /// Loads all tensors of a checkpoint's state dict, sharing preserved, in the order of the file.

@@ -1,6 +1,7 @@
 //! How a checkpoint becomes candle tensors.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::Result;
 use ptser_core::{Checkpoint, LoadOptions, StateDict};
@@ -16,12 +17,16 @@ use crate::tensors::PtTensors;
 /// let tensors = PtOptions::new().state_dict("ema").complex_as_real(true).open("model.pt")?;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct PtOptions {
     load: LoadOptions,
     state_dict: Option<String>,
+    only: Option<Arc<Only>>,
     pub(crate) conversions: Conversions,
 }
+
+/// Picks tensors by name.
+type Only = dyn Fn(&str) -> bool + Send + Sync;
 
 /// What may be done to tensors on their way.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +48,15 @@ impl PtOptions {
         self
     }
 
-    /// The key of the state dict, or a path of keys joined by dots; by default it is looked for.
+    /// Takes only the tensors whose names `wanted` picks, such as all but those of a type that candle lacks.
+    #[must_use]
+    pub fn only(mut self, wanted: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.only = Some(Arc::new(wanted));
+        self
+    }
+
+    /// The key of the state dict, or a path of keys joined by dots; empty for the root. By default it is
+    /// looked for.
     #[must_use]
     pub fn state_dict(mut self, key: impl Into<String>) -> Self {
         self.state_dict = Some(key.into());
@@ -110,10 +123,21 @@ impl PtOptions {
     }
 
     fn find(&self, checkpoint: &Checkpoint) -> Result<StateDict> {
-        match &self.state_dict {
+        let found = match &self.state_dict {
             Some(key) => checkpoint.state_dict_at(key),
             None => checkpoint.state_dict(),
         }
-        .map_err(wrap)
+        .map_err(wrap)?;
+        let Some(only) = &self.only else { return Ok(found) };
+        Ok(found.iter().filter(|(name, _)| only(name)).map(|(name, tensor)| (name, tensor.clone())).collect())
+    }
+}
+
+impl std::fmt::Debug for PtOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { load, state_dict, only, conversions } = self;
+        let mut shown = f.debug_struct("PtOptions");
+        shown.field("load", load).field("state_dict", state_dict).field("conversions", conversions);
+        shown.field("only", &only.is_some()).finish()
     }
 }

@@ -14,35 +14,27 @@ pub(crate) use self::gather::gather;
 use self::request::{Axis, Request};
 use self::ways::Way;
 
-/// How a tensor came to have its elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
-    /// It shares the base's storage: a write through one is seen by the other.
-    View,
-    /// It has a storage of its own. The values are those of the view, the aliasing is lost.
-    Copied,
-}
-
-/// Gives the view of `base` if candle can express it, else a copy of its elements.
+/// Copies the elements of a view, for layouts that candle cannot express.
 ///
 /// An axis of stride 0 takes no memory in the copy either: it is repeated, not written out. A copy can be larger than
-/// the base only where windows overlap, and then by as much as the file says; it is for the caller to bound that.
+/// the base only where windows overlap, and then by as much as the file says; it is for the caller to bound that, by
+/// [`distinct`].
 ///
 /// # Errors
-/// As [`as_strided`] and [`gather`].
-pub(crate) fn view_or_copy(
-    base: &Tensor,
-    size: &[usize],
-    stride: &[usize],
-    offset: usize,
-) -> Result<(Tensor, How)> {
-    if let Some(view) = as_strided(base, size, stride, offset)? {
-        return Ok((view, How::View));
-    }
+/// As [`gather`].
+pub(crate) fn copy(base: &Tensor, size: &[usize], stride: &[usize], offset: usize) -> Result<Tensor> {
+    gather(base, &once(size, stride), stride, offset)?.broadcast_as(size)
+}
+
+/// The number of elements that [`copy`] writes; `None` where it overflows.
+pub(crate) fn distinct(size: &[usize], stride: &[usize]) -> Option<usize> {
+    once(size, stride).into_iter().try_fold(1_usize, usize::checked_mul)
+}
+
+/// The sizes, each axis of stride 0 taken once.
+fn once(size: &[usize], stride: &[usize]) -> Vec<usize> {
     let once = |(&size, &stride): (&usize, &usize)| if stride == 0 { size.min(1) } else { size };
-    let distinct: Vec<usize> = size.iter().zip(stride).map(once).collect();
-    let copy = gather(base, &distinct, stride, offset)?.broadcast_as(size)?;
-    Ok((copy, How::Copied))
+    size.iter().zip(stride).map(once).collect()
 }
 
 /// Gives the view of `base` with this size, stride and storage offset, all counted in elements.

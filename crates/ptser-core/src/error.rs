@@ -262,14 +262,16 @@ impl Error {
         self
     }
 
-    /// Adds the tensor, unless one is known.
-    pub(crate) fn in_tensor(mut self, tensor: &str) -> Self {
+    /// Adds the tensor that was being read, unless one is known.
+    #[must_use]
+    pub fn in_tensor(mut self, tensor: &str) -> Self {
         self.0.tensor.get_or_insert_with(|| tensor.to_owned());
         self
     }
 
     /// Adds the file, unless one is known.
-    pub(crate) fn in_file(mut self, file: &Path) -> Self {
+    #[must_use]
+    pub fn in_file(mut self, file: &Path) -> Self {
         self.0.file.get_or_insert_with(|| file.to_owned());
         self
     }

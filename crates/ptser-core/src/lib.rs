@@ -2,6 +2,12 @@
 //! registry of device backends. Names no device library and no tensor library; most programs use it through
 //! the `ptser` crate.
 
+// Numbers from files: nothing overflows or is cut unnoticed.
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::cast_possible_truncation)
+)]
+
 mod archive;
 mod backend;
 mod byte_order;

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::{Container, Format, Opened, Terms};
 use crate::limits::Limits;
 use crate::listing::{Entry, Listing};
-use crate::source::{self, MemorySource, Mmap, ReadAt, Tail};
+use crate::source::{self, Foreign, MemorySource, Mmap, ReadAt, Source, Tail};
 use crate::state_dict::{self, StateDict};
 use crate::storage::Storage;
 use crate::tensor::Tensor;
@@ -126,7 +126,7 @@ impl LoadOptions {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn from_bytes(&self, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Checkpoint> {
-        self.source(MemorySource(bytes))
+        self.open_source(Arc::new(MemorySource(bytes)), true)
     }
 
     /// Opens what a reader holds from its current position on.
@@ -134,7 +134,7 @@ impl LoadOptions {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn read(&self, reader: impl Read + Seek + Send + 'static) -> Result<Checkpoint> {
-        self.source(source::from_reader(reader)?)
+        self.open_source(Arc::new(source::from_reader(reader)?), true)
     }
 
     /// Opens any source of bytes.
@@ -142,10 +142,10 @@ impl LoadOptions {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn source(&self, source: impl ReadAt + 'static) -> Result<Checkpoint> {
-        self.open_source(Arc::new(source), true)
+        self.open_source(Arc::new(Foreign(source)), true)
     }
 
-    fn open_source(&self, source: Arc<dyn ReadAt>, safetensors: bool) -> Result<Checkpoint> {
+    fn open_source(&self, source: Arc<dyn Source>, safetensors: bool) -> Result<Checkpoint> {
         // A new option must be used here, or this line breaks.
         let Self { map_location, mmap: _, globals, limits, default_byte_order, offset } = self;
         let source = match *offset {
@@ -319,8 +319,8 @@ impl Checkpoint {
         self.container.zip().map_or(0, |file| file.archive().start())
     }
 
-    /// Where a legacy stream or a pickle ends: another may follow it, to be opened with
-    /// [`LoadOptions::offset`]. `None` for archives.
+    /// Where a legacy stream or a pickle ends, counted from where it began: another may follow it, to be opened
+    /// with [`LoadOptions::read`] by a reader that stands there. `None` for archives and safetensors files.
     pub fn end_offset(&self) -> Option<u64> {
         self.container.end()
     }

@@ -19,10 +19,30 @@ pub trait ReadAt: Send + Sync {
     /// [`io::ErrorKind::UnexpectedEof`] where the source ends first, and the source's own errors.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Fills memory that is not initialised yet, and gives it back initialised.
+    /// The bytes themselves, where they lie in memory and nothing can change them.
+    fn bytes(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// Writes through to the source, where it is a shared mapping.
     ///
     /// # Errors
-    /// As [`read_exact_at`](Self::read_exact_at).
+    /// [`io::ErrorKind::Unsupported`] for every other source.
+    fn write_all_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+        Err(not_shared())
+    }
+}
+
+/// A source that this crate vouches for: what it says it has initialised, it has. Safe code relies on that,
+/// so nobody else can implement it; others come in through [`Foreign`].
+pub(crate) trait Source: Send + Sync {
+    /// The number of bytes.
+    fn size(&self) -> u64;
+
+    /// Fills `buf` from `offset`.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Fills all of a memory that is not initialised yet, and gives that memory back.
     fn read_uninit_at<'b>(&self, buf: &'b mut [MaybeUninit<u8>], offset: u64) -> io::Result<&'b mut [u8]> {
         let buf = zeroed(buf);
         self.read_exact_at(buf, offset)?;
@@ -35,11 +55,33 @@ pub trait ReadAt: Send + Sync {
     }
 
     /// Writes through to the source, where it is a shared mapping.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::Unsupported`] for every other source.
     fn write_all_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "only a shared mapping can be written through"))
+        Err(not_shared())
+    }
+}
+
+fn not_shared() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "only a shared mapping can be written through")
+}
+
+/// A caller's own source.
+pub(crate) struct Foreign<R>(pub(crate) R);
+
+impl<R: ReadAt> Source for Foreign<R> {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        self.0.bytes()
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
     }
 }
 
@@ -63,7 +105,7 @@ impl From<bool> for Mmap {
 }
 
 /// Opens a file for reads at offsets, or maps it.
-pub(crate) fn open_file(path: &Path, mmap: Mmap) -> io::Result<Box<dyn ReadAt>> {
+pub(crate) fn open_file(path: &Path, mmap: Mmap) -> io::Result<Box<dyn Source>> {
     let file = match mmap {
         Mmap::Shared => File::options().read(true).write(true).open(path)?,
         Mmap::Private | Mmap::Off => File::open(path)?,
@@ -104,7 +146,7 @@ struct FileSource {
     size: u64,
 }
 
-impl ReadAt for FileSource {
+impl Source for FileSource {
     fn size(&self) -> u64 {
         self.size
     }
@@ -163,7 +205,7 @@ fn assume_init(buf: &mut [MaybeUninit<u8>]) -> &mut [u8] {
 /// Bytes in memory, a private mapping among them.
 pub(crate) struct MemorySource<B>(pub(crate) B);
 
-impl<B: AsRef<[u8]> + Send + Sync> ReadAt for MemorySource<B> {
+impl<B: AsRef<[u8]> + Send + Sync> Source for MemorySource<B> {
     fn size(&self) -> u64 {
         u64::try_from(self.0.as_ref().len()).unwrap_or(u64::MAX)
     }
@@ -189,7 +231,7 @@ struct SharedMap {
     map: RwLock<memmap2::MmapMut>,
 }
 
-impl ReadAt for SharedMap {
+impl Source for SharedMap {
     fn size(&self) -> u64 {
         self.size
     }
@@ -228,13 +270,13 @@ struct ReaderSource<R> {
 }
 
 /// Wraps a reader; byte 0 is where its cursor stands.
-pub(crate) fn from_reader<R: Read + Seek + Send>(mut reader: R) -> io::Result<impl ReadAt> {
+pub(crate) fn from_reader<R: Read + Seek + Send>(mut reader: R) -> io::Result<impl Source> {
     let start = reader.stream_position()?;
     let size = reader.seek(SeekFrom::End(0))?.saturating_sub(start);
     Ok(ReaderSource { reader: Mutex::new(reader), start, size })
 }
 
-impl<R: Read + Seek + Send> ReadAt for ReaderSource<R> {
+impl<R: Read + Seek + Send> Source for ReaderSource<R> {
     fn size(&self) -> u64 {
         self.size
     }
@@ -248,7 +290,7 @@ impl<R: Read + Seek + Send> ReadAt for ReaderSource<R> {
 
 /// A source from some byte on.
 pub(crate) struct Tail {
-    pub(crate) source: Arc<dyn ReadAt>,
+    pub(crate) source: Arc<dyn Source>,
     pub(crate) start: u64,
 }
 
@@ -258,7 +300,7 @@ impl Tail {
     }
 }
 
-impl ReadAt for Tail {
+impl Source for Tail {
     fn size(&self) -> u64 {
         self.source.size().saturating_sub(self.start)
     }
@@ -282,7 +324,7 @@ impl ReadAt for Tail {
 
 /// A cursor over a source for code that wants a reader, reading ahead in blocks.
 pub(crate) struct Cursor<'a> {
-    source: &'a dyn ReadAt,
+    source: &'a dyn Source,
     position: u64,
     block: Vec<u8>,
     block_start: u64,
@@ -291,7 +333,7 @@ pub(crate) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     const BLOCK: u64 = 64 << 10;
 
-    pub(crate) fn new(source: &'a dyn ReadAt) -> Self {
+    pub(crate) fn new(source: &'a dyn Source) -> Self {
         Self { source, position: 0, block: Vec::new(), block_start: 0 }
     }
 
@@ -356,7 +398,7 @@ mod tests {
         let mut prefixed = io::Cursor::new([&[9; 5], bytes.as_slice()].concat());
         prefixed.set_position(5);
         let reader = from_reader(prefixed).unwrap();
-        let sources: Vec<Box<dyn ReadAt>> = vec![
+        let sources: Vec<Box<dyn Source>> = vec![
             open_file(&path, Mmap::Off).unwrap(),
             open_file(&path, Mmap::Private).unwrap(),
             open_file(&path, Mmap::Shared).unwrap(),

@@ -33,7 +33,7 @@ impl IndexRule {
             Self::Pointers { batch, elements, widest } => {
                 let mut last = 0;
                 for (place, value) in values.enumerate() {
-                    let in_batch = place % (*batch).max(1);
+                    let in_batch = place.checked_rem(*batch).unwrap_or(0);
                     if in_batch == 0 {
                         last = 0;
                     }

@@ -89,6 +89,11 @@ impl StateDict {
         Ok(renamed)
     }
 
+    /// The names nearest to one that is not there: typing errors, a prefix more or less.
+    pub fn nearest(&self, name: &str) -> Vec<&str> {
+        suggest::nearest(name, self.names())
+    }
+
     /// The error for a name that is not there, with the nearest that are.
     pub fn no_tensor(&self, name: &str) -> Error {
         Error::misuse(missing(name, self.names()))
@@ -129,6 +134,9 @@ pub(crate) fn missing<'n>(name: &str, names: impl ExactSizeIterator<Item = &'n s
         return format!("there is no tensor {name:?}; the nearest names are {}", near.join(", "));
     }
     let count = names.len();
+    if count == 0 {
+        return format!("there is no tensor {name:?}, and no other");
+    }
     let first: Vec<&str> = names.take(5).collect();
     format!("there is no tensor {name:?} among {count}, such as {}", first.join(", "))
 }

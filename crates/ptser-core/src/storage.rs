@@ -8,7 +8,7 @@ use crate::byte_order::{ByteOrder, swap_in_place};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
-use crate::source::ReadAt;
+use crate::source::Source;
 
 /// The bytes behind one or more tensors: one per storage of the writer, however many tensors view it.
 ///
@@ -163,9 +163,39 @@ impl Storage {
                 "{len} bytes from {offset} leave the storage's {nbytes} bytes"
             )));
         }
+        let unit = self.swap_unit(dtype, order);
+        let step = u64::try_from(unit).unwrap_or(1);
+        if !offset.is_multiple_of(step) || !len.is_multiple_of(step) {
+            return self.read_across_units(dtype, order, offset, buf);
+        }
         let bytes = self.0.content.read(offset, buf).map_err(|error| self.blame(error))?;
-        swap_in_place(bytes, self.swap_unit(dtype, order));
+        swap_in_place(bytes, unit);
         Ok(bytes)
+    }
+
+    /// A range that begins or ends inside a unit that is swapped: whole units are read around it.
+    fn read_across_units<'b>(
+        &self,
+        dtype: DType,
+        order: ByteOrder,
+        offset: u64,
+        buf: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b mut [u8]> {
+        let unit = u64::try_from(self.swap_unit(dtype, order)).unwrap_or(1);
+        let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
+        let start = offset.saturating_sub(offset.checked_rem(unit).unwrap_or(0));
+        let end =
+            offset.saturating_add(len).checked_next_multiple_of(unit).unwrap_or(u64::MAX).min(self.0.nbytes);
+        let around = usize::try_from(end.saturating_sub(start)).map_err(|_| out_of_memory(end))?;
+        // The last unit may be cut by the storage's end, and then is not swapped.
+        let mut whole =
+            fill_vec(around, |buf| self.0.content.read(start, buf).map_err(|error| self.blame(error)))?;
+        swap_in_place(&mut whole, self.swap_unit(dtype, order));
+        let skip = usize::try_from(offset.saturating_sub(start)).unwrap_or(usize::MAX);
+        match whole.get(skip..).and_then(|rest| rest.get(..buf.len())) {
+            Some(wanted) => Ok(buf.write_copy_of_slice(wanted)),
+            None => Err(out_of_memory(len)),
+        }
     }
 
     /// All bytes, as elements of `dtype` in the given order.
@@ -259,7 +289,7 @@ impl Content for Part {
 
 /// Bytes that lie in a source as they are.
 pub(crate) struct Span {
-    pub(crate) source: Arc<dyn ReadAt>,
+    pub(crate) source: Arc<dyn Source>,
     pub(crate) at: u64,
     pub(crate) nbytes: u64,
     /// For messages.

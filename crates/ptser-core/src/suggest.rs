@@ -18,18 +18,20 @@ fn distance(wanted: &str, name: &str) -> Option<usize> {
         return Some(1);
     }
     let longest = wanted.len().max(name.len());
-    if wanted.len().abs_diff(name.len()) > 3 || longest > 200 {
+    let most = (longest / 6).saturating_add(1);
+    if name.is_empty() || wanted.len().abs_diff(name.len()) > 3 || longest > 200 {
         return None;
     }
-    let found = levenshtein(wanted.as_bytes(), name.as_bytes());
-    (found <= 1 + longest / 6).then_some(found.saturating_add(1))
+    levenshtein(wanted.as_bytes(), name.as_bytes(), most).map(|found| found.saturating_add(1))
 }
 
-fn levenshtein(a: &[u8], b: &[u8]) -> usize {
+/// The edit distance, if it is at most `most`.
+fn levenshtein(a: &[u8], b: &[u8], most: usize) -> Option<usize> {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, a) in a.iter().enumerate() {
         let mut diagonal = i;
         let mut left = i.saturating_add(1);
+        let mut least = left;
         let mut cells = row.iter_mut();
         if let Some(first) = cells.next() {
             *first = left;
@@ -39,9 +41,14 @@ fn levenshtein(a: &[u8], b: &[u8]) -> usize {
             diagonal = *cell;
             left = replace.min(cell.saturating_add(1)).min(left.saturating_add(1));
             *cell = left;
+            least = least.min(left);
+        }
+        // No later row falls below this one: most names are given up after a few letters.
+        if least > most {
+            return None;
         }
     }
-    row.last().copied().unwrap_or(0)
+    row.last().copied().filter(|&distance| distance <= most)
 }
 
 #[cfg(test)]
@@ -54,6 +61,7 @@ mod tests {
         assert_eq!(nearest("fc.wieght", names), ["fc.weight"]);
         assert_eq!(nearest("conv.weight", names), ["module.conv.weight"]);
         assert!(nearest("embedding.table", names).is_empty());
-        assert_eq!(levenshtein(b"kitten", b"sitting"), 3);
+        assert_eq!(levenshtein(b"kitten", b"sitting", 3), Some(3));
+        assert_eq!(levenshtein(b"kitten", b"sitting", 2), None);
     }
 }

@@ -356,14 +356,16 @@ impl<'c> Value<'c> {
         callable
     }
 
-    /// The file and the source text of a class, as files of torch before 1.6 record them for modules.
+    /// The file and the source text of a class, or of an object's class, as legacy streams record them for
+    /// modules.
     pub fn source(self) -> Option<(&'c str, &'c str)> {
         let graph = &self.document.graph;
-        let members = match graph.node(self.id) {
+        let class = graph.object(self.id).map_or(self.id, |(_, object)| object.callable);
+        let members = match graph.node(class) {
             Node::PersistentId(pid) => graph.tuple(pid)?,
             _ => return None,
         };
-        match self.document.interpretation.pid(self.id)? {
+        match self.document.interpretation.pid(class)? {
             PidMeaning::Class(_) => match members {
                 [.., file, source] => graph.str(*file).zip(graph.str(*source)),
                 _ => None,

@@ -4,9 +4,24 @@
 mod large;
 mod random;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::{How, as_strided, gather, storage_key, view_or_copy};
+use super::{as_strided, copy, gather, storage_key};
+
+/// How a tensor came to have its elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    View,
+    Copied,
+}
+
+/// What callers do: a view if candle can express it, else a copy.
+fn view_or_copy(base: &Tensor, size: &[usize], stride: &[usize], offset: usize) -> Result<(Tensor, How)> {
+    match as_strided(base, size, stride, offset)? {
+        Some(view) => Ok((view, How::View)),
+        None => Ok((copy(base, size, stride, offset)?, How::Copied)),
+    }
+}
 
 /// A storage of `len` elements, each one its own position.
 fn base(len: usize) -> Tensor {

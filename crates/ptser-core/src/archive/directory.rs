@@ -15,7 +15,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::end::{LOCAL_HEADER, archive_start};
 use crate::error::{Reason, Result};
 use crate::limits::{self, Limits};
-use crate::source::{Cursor, ReadAt, zeroed};
+use crate::source::{Cursor, Source, zeroed};
 use crate::storage::fill_vec;
 
 /// A zip archive whose records share one root folder.
@@ -58,7 +58,7 @@ const ENCRYPTED: u16 = 1 | 1 << 5 | 1 << 6 | 1 << 13;
 
 impl Archive {
     /// Reads the directory.
-    pub(crate) fn open(source: &dyn ReadAt, limits: &Limits) -> Result<Self> {
+    pub(crate) fn open(source: &dyn Source, limits: &Limits) -> Result<Self> {
         let start = archive_start(source)?;
         let config = Config { archive_offset: ArchiveOffset::Known(start) };
         let archive = ZipArchive::with_config(config, Cursor::new(source)).map_err(corrupt)?;
@@ -195,7 +195,7 @@ impl Record {
     ///
     /// # Errors
     /// `Malformed` where the local header is not one, or its lengths lead past the file.
-    pub(crate) fn data_at(&self, source: &dyn ReadAt) -> Result<u64> {
+    pub(crate) fn data_at(&self, source: &dyn Source) -> Result<u64> {
         if let Some(at) = self.data_at.get() {
             return Ok(*at);
         }
@@ -216,7 +216,7 @@ impl Record {
     }
 
     /// The content where it lies, if it is stored and the source is memory.
-    pub(crate) fn bytes<'s>(&self, source: &'s dyn ReadAt) -> Result<Option<&'s [u8]>> {
+    pub(crate) fn bytes<'s>(&self, source: &'s dyn Source) -> Result<Option<&'s [u8]>> {
         let (Compression::Stored, Some(bytes)) = (self.compression, source.bytes()) else { return Ok(None) };
         let start = usize::try_from(self.data_at(source)?).ok();
         let len = usize::try_from(self.size).ok();
@@ -230,7 +230,7 @@ impl Record {
     /// `Unsupported` for other methods and encryption, `Io`.
     pub(crate) fn read<'b>(
         &self,
-        source: &dyn ReadAt,
+        source: &dyn Source,
         offset: u64,
         buf: &'b mut [MaybeUninit<u8>],
     ) -> Result<&'b mut [u8]> {
@@ -262,7 +262,7 @@ impl Record {
     }
 
     /// The whole content, growing with what really inflates and never trusting the declared size.
-    pub(crate) fn read_all(&self, source: &dyn ReadAt) -> Result<Vec<u8>> {
+    pub(crate) fn read_all(&self, source: &dyn Source) -> Result<Vec<u8>> {
         let size =
             usize::try_from(self.size).map_err(|_| Reason::Record("it is larger than memory".into()))?;
         let data_at = self.data_at(source)?;
@@ -283,7 +283,7 @@ impl Record {
         fill_vec(size, |buf| self.read(source, 0, buf))
     }
 
-    fn inflate<'s>(&self, source: &'s dyn ReadAt, data_at: u64) -> Result<impl Read + use<'s>> {
+    fn inflate<'s>(&self, source: &'s dyn Source, data_at: u64) -> Result<impl Read + use<'s>> {
         let mut cursor = Cursor::new(source);
         std::io::Seek::seek(&mut cursor, std::io::SeekFrom::Start(data_at))?;
         Ok(flate2::read::DeflateDecoder::new(cursor.take(self.stored_size)))

@@ -6,7 +6,7 @@
 //! looked at first.
 
 use crate::error::{Reason, Result};
-use crate::source::ReadAt;
+use crate::source::Source;
 
 const END: [u8; 4] = *b"PK\x05\x06";
 const END64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
@@ -26,7 +26,7 @@ const SIGNATURES_MAX: usize = 16;
 ///
 /// # Errors
 /// `Malformed` where no end record is found or none of the places it leads to holds a directory.
-pub(crate) fn archive_start(source: &dyn ReadAt) -> Result<u64> {
+pub(crate) fn archive_start(source: &dyn Source) -> Result<u64> {
     let size = source.size();
     let tail_len = size.min([END_SIZE, COMMENT_MAX, LOCATOR_SIZE, END64_SIZE].iter().sum());
     let tail_start = size.saturating_sub(tail_len);
@@ -61,7 +61,7 @@ struct Claim {
 
 /// A source whose last bytes were read.
 struct Tail<'s> {
-    source: &'s dyn ReadAt,
+    source: &'s dyn Source,
     start: u64,
     bytes: Vec<u8>,
 }

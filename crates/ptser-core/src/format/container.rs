@@ -1,5 +1,6 @@
 //! One checkpoint's container, whichever it is: its pickle, its storages, and what else can be told of it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::Format;
@@ -11,7 +12,7 @@ use crate::byte_order::ByteOrder;
 use crate::document::Document;
 use crate::error::{Error, Reason, Result};
 use crate::limits::Limits;
-use crate::source::{MemorySource, ReadAt};
+use crate::source::{MemorySource, Source};
 use crate::storage::Storage;
 use crate::torch::{Globals, Named, StorageRef, StorageTable};
 use crate::value::{Value, ValueKind};
@@ -48,26 +49,28 @@ pub(crate) struct Opened {
 
 impl Container {
     /// Opens whatever begins at the source's first byte.
-    pub(crate) fn open(source: Arc<dyn ReadAt>, terms: Terms<'_>) -> Result<Opened> {
-        Self::open_within(source, Nesting { terms, depth: 0 })
+    pub(crate) fn open(source: Arc<dyn Source>, terms: Terms<'_>) -> Result<Opened> {
+        let left = Cell::new(0);
+        Self::open_within(source, Nesting { terms, depth: 0, left: &left })
     }
 
-    fn open_within(source: Arc<dyn ReadAt>, nesting: Nesting<'_>) -> Result<Opened> {
+    fn open_within(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
         let Terms { globals, limits, safetensors, .. } = nesting.terms;
         match sniff(&*source, limits)? {
             Sniffed::Zip | Sniffed::PrefixedZip => Self::open_zip(source, nesting),
             Sniffed::Legacy => {
                 let mut stream = LegacyStream::open(source, 0, globals, limits)?;
                 let pickle = std::mem::take(&mut stream.pickle);
-                let mut storages = nesting.around(LegacyStorages::new(&stream, limits));
+                let mut storages = nesting.around(LegacyStorages::new(&stream, limits), &pickle);
                 let document = Document::read(pickle, globals, &mut storages)?;
                 Ok(Self::other(Format::Legacy, Some(storages.table.end), document, globals))
             }
             Sniffed::Tar => {
                 let mut file = TarFile::open(&source, globals, limits)?;
                 let pickle = std::mem::take(&mut file.pickle);
-                let document = Document::read(pickle, globals, &mut nesting.around(file))
-                    .map_err(|error| error.in_record("pickle"))?;
+                let mut table = nesting.around(file, &pickle);
+                let document =
+                    Document::read(pickle, globals, &mut table).map_err(|error| error.in_record("pickle"))?;
                 Ok(Self::other(Format::Tar, None, document, globals))
             }
             Sniffed::Safetensors if !safetensors => {
@@ -80,19 +83,21 @@ impl Container {
             }
             Sniffed::Pickle => {
                 let (pickle, end) = take(&*source, 0, limits.pickle_bytes)?;
-                let document = Document::read(pickle, globals, &mut nesting.around(NoStorages))?;
+                let mut table = nesting.around(NoStorages, &pickle);
+                let document = Document::read(pickle, globals, &mut table)?;
                 Ok(Self::other(Format::Pickle, Some(end), document, globals))
             }
         }
     }
 
-    fn open_zip(source: Arc<dyn ReadAt>, nesting: Nesting<'_>) -> Result<Opened> {
+    fn open_zip(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
         let Terms { byte_order, globals, limits, .. } = nesting.terms;
         let file = Arc::new(ZipFile::open(source, byte_order, limits)?);
         // TorchScript names the classes of its own program; they are inert whatever the policy.
         let globals = if file.format() == Format::TorchScript { Globals::inert() } else { globals.clone() };
-        let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), limits));
-        let document = Document::read(file.pickle(limits)?, &globals, &mut storages).map_err(|error| {
+        let pickle = file.pickle(limits)?;
+        let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), limits), &pickle);
+        let document = Document::read(pickle, &globals, &mut storages).map_err(|error| {
             // Other errors are about what the pickle's objects say, or about another record.
             let in_pickle = error.offset().is_some() || matches!(error.reason(), Reason::Pickle(_));
             if in_pickle { error.in_record("data.pkl") } else { error }
@@ -139,14 +144,36 @@ impl Container {
 struct Nesting<'n> {
     terms: Terms<'n>,
     depth: usize,
+    /// Bytes of checkpoints inside that may still be opened, at any depth: a pickle can name the same bytes often,
+    /// and so can each of those in it.
+    left: &'n Cell<usize>,
 }
 
 /// Checkpoints in the bytes of checkpoints: one level is what PyTorch writes.
 const DEPTH_MAX: usize = 4;
 
 impl<'n> Nesting<'n> {
-    fn around<T>(self, table: T) -> WithNested<'n, T> {
+    fn around<T>(self, table: T, pickle: &[u8]) -> WithNested<'n, T> {
+        if self.depth == 0 {
+            // Once at each depth, and some more for storages that are named twice.
+            self.left.set(pickle.len().saturating_mul(DEPTH_MAX).saturating_add(1 << 20));
+        }
         WithNested { table, nesting: self }
+    }
+
+    /// Pays for a checkpoint inside, and steps into it.
+    fn step(self, nbytes: usize) -> Result<Self> {
+        let depth = self.depth.saturating_add(1);
+        if depth > DEPTH_MAX {
+            return Err(Reason::Object(format!("more than {DEPTH_MAX} checkpoints inside each other")).into());
+        }
+        let left = self.left.get().checked_sub(nbytes);
+        self.left.set(left.ok_or_else(|| {
+            let what =
+                "checkpoints inside each other name the same bytes so often that reading all would not end";
+            Error::from(Reason::Object(what.into()))
+        })?);
+        Ok(Self { depth, ..self })
     }
 }
 
@@ -170,14 +197,8 @@ impl<T: StorageTable> StorageTable for WithNested<'_, T> {
     }
 
     fn nested(&mut self, bytes: &[u8]) -> Result<Named> {
-        let depth = self.nesting.depth.saturating_add(1);
-        if depth > DEPTH_MAX {
-            return Err(Error::from(Reason::Object(format!(
-                "more than {DEPTH_MAX} checkpoints inside each other"
-            ))));
-        }
-        let source = Arc::new(MemorySource(bytes.to_vec()));
-        let opened = Container::open_within(source, Nesting { depth, ..self.nesting })?;
+        let nesting = self.nesting.step(bytes.len())?;
+        let opened = Container::open_within(Arc::new(MemorySource(bytes.to_vec())), nesting)?;
         let document = opened.document;
         let root = Value { document: &document, id: document.graph.root() };
         match root.kind() {

@@ -8,7 +8,7 @@ use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
 use crate::limits::Limits;
 use crate::pickle::{self, Graph, Node, NodeId};
-use crate::source::ReadAt;
+use crate::source::Source;
 use crate::storage::{Description, Span, Storage, fill_vec};
 use crate::torch::{self, Globals, StorageRef, StorageTable};
 
@@ -21,7 +21,7 @@ const PREAMBLE: u64 = 4096;
 
 /// The parts of a stream, found and not yet interpreted.
 pub(crate) struct LegacyStream {
-    source: Arc<dyn ReadAt>,
+    source: Arc<dyn Source>,
     /// The object's pickle.
     pub(crate) pickle: Vec<u8>,
     /// Where the list of keys begins.
@@ -30,7 +30,7 @@ pub(crate) struct LegacyStream {
 
 impl LegacyStream {
     /// Whether a stream begins at `start`: its first pickle is the magic number, in whatever protocol.
-    pub(crate) fn begins(source: &dyn ReadAt, start: u64) -> bool {
+    pub(crate) fn begins(source: &dyn Source, start: u64) -> bool {
         let pickle = take(source, start, PREAMBLE).map(|(pickle, _)| pickle);
         let graph = pickle.and_then(|pickle| pickle::run(pickle, torch::rename).graph);
         graph.is_ok_and(|graph| match graph.node(graph.root()) {
@@ -41,7 +41,7 @@ impl LegacyStream {
 
     /// Reads up to the object's pickle.
     pub(crate) fn open(
-        source: Arc<dyn ReadAt>,
+        source: Arc<dyn Source>,
         start: u64,
         globals: &Globals,
         limits: &Limits,
@@ -81,7 +81,7 @@ pub(super) fn preamble(pickle: Vec<u8>, globals: &Globals, what: &str) -> Result
 }
 
 /// One pickle of a stream, and where the next thing begins.
-pub(super) fn take(source: &dyn ReadAt, at: u64, limit: u64) -> Result<(Vec<u8>, u64)> {
+pub(super) fn take(source: &dyn Source, at: u64, limit: u64) -> Result<(Vec<u8>, u64)> {
     let len = pickle::pickle_len(source, at, limit)?;
     let size = usize::try_from(len).map_err(|_| Reason::Unsupported("a pickle larger than memory".into()))?;
     let pickle = fill_vec(size, |buf| Ok(source.read_uninit_at(buf, at)?))?;
@@ -90,7 +90,7 @@ pub(super) fn take(source: &dyn ReadAt, at: u64, limit: u64) -> Result<(Vec<u8>,
 
 /// Answers the persistent ids of a stream.
 pub(crate) struct LegacyStorages {
-    source: Arc<dyn ReadAt>,
+    source: Arc<dyn Source>,
     keys_at: u64,
     expanded_bytes: u64,
     pickle_bytes: u64,

@@ -11,7 +11,7 @@ use crate::error::{Error, Reason, Result};
 use crate::layout;
 use crate::limits::{self, Limits};
 use crate::location::Location;
-use crate::source::ReadAt;
+use crate::source::Source;
 use crate::storage::{Description, Span, Storage, fill_vec};
 use crate::torch::shaped;
 
@@ -23,7 +23,7 @@ const LENGTH: u64 = 8;
 /// # Errors
 /// `Malformed` where the header is none or a tensor leaves the file; `Unsupported` for element types that
 /// PyTorch lacks.
-pub(super) fn open(source: &Arc<dyn ReadAt>, limits: &Limits) -> Result<Document> {
+pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits) -> Result<Document> {
     let mut length = [0; 8];
     source.read_exact_at(&mut length, 0)?;
     let data_at = u64::from_le_bytes(length).checked_add(LENGTH).filter(|&at| at <= source.size());

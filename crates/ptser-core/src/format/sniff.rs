@@ -3,7 +3,7 @@
 use super::legacy::LegacyStream;
 use crate::error::{Reason, Result};
 use crate::limits::Limits;
-use crate::source::ReadAt;
+use crate::source::Source;
 use crate::{archive, pickle};
 
 /// The containers that are recognised.
@@ -26,7 +26,7 @@ const TAR_MAGIC_AT: usize = 257;
 ///
 /// # Errors
 /// `Malformed` that names it where it is no checkpoint.
-pub(crate) fn sniff(source: &dyn ReadAt, limits: &Limits) -> Result<Sniffed> {
+pub(crate) fn sniff(source: &dyn Source, limits: &Limits) -> Result<Sniffed> {
     let mut head = vec![0; usize::try_from(source.size().min(1024)).unwrap_or(0)];
     source.read_exact_at(&mut head, 0)?;
     if head.starts_with(b"PK\x03\x04") {

@@ -12,7 +12,7 @@ use crate::layout;
 use crate::limits::{self, Limits};
 use crate::location::Location;
 use crate::pickle::{Graph, Node, NodeId};
-use crate::source::ReadAt;
+use crate::source::Source;
 use crate::storage::{Description, Span, Storage};
 use crate::tar::{self, Member};
 use crate::tensor::Tensor;
@@ -28,7 +28,7 @@ pub(crate) struct TarFile {
 
 impl TarFile {
     /// Reads the members that describe storages and tensors; no data.
-    pub(crate) fn open(source: &Arc<dyn ReadAt>, globals: &Globals, limits: &Limits) -> Result<Self> {
+    pub(crate) fn open(source: &Arc<dyn Source>, globals: &Globals, limits: &Limits) -> Result<Self> {
         let members = tar::members(&**source)?;
         let member = |name: &str| {
             let found = members.iter().find(|member| member.name == name);
@@ -213,7 +213,7 @@ fn key(graph: &Graph, id: NodeId) -> Result<String> {
 
 /// A member that is read from its beginning on.
 struct Part<'p> {
-    source: &'p Arc<dyn ReadAt>,
+    source: &'p Arc<dyn Source>,
     at: u64,
     end: u64,
     name: &'static str,
@@ -223,7 +223,7 @@ struct Part<'p> {
 
 impl<'p> Part<'p> {
     fn new(
-        source: &'p Arc<dyn ReadAt>,
+        source: &'p Arc<dyn Source>,
         member: &Member,
         name: &'static str,
         globals: &'p Globals,

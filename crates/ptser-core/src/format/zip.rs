@@ -8,13 +8,13 @@ use crate::archive::{Archive, Compression, Record};
 use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
-use crate::source::ReadAt;
+use crate::source::Source;
 use crate::storage::{Content, Description, Storage};
 use crate::torch::{StorageRef, StorageTable};
 
 /// An archive and the source it lies in.
 pub(crate) struct ZipFile {
-    source: Arc<dyn ReadAt>,
+    source: Arc<dyn Source>,
     archive: Archive,
     format: Format,
     byte_order: ByteOrder,
@@ -31,7 +31,7 @@ const SMALL: u64 = 4096;
 impl ZipFile {
     /// Reads the directory and the records that say what the archive is.
     pub(crate) fn open(
-        source: Arc<dyn ReadAt>,
+        source: Arc<dyn Source>,
         default_byte_order: ByteOrder,
         limits: &Limits,
     ) -> Result<Self> {
@@ -102,7 +102,7 @@ impl ZipFile {
         let read = || {
             limits::check("the pickle in bytes", "pickle_bytes", record.size, limits.pickle_bytes)?;
             if record.size > 1 << 20 && record.compression == Compression::Deflated {
-                let ratio = record.size / record.stored_size.max(1);
+                let ratio = record.size.checked_div(record.stored_size).unwrap_or(u64::MAX);
                 limits::check(
                     "the inflation of the pickle",
                     "inflation_ratio",

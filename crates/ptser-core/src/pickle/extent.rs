@@ -5,7 +5,7 @@ use std::io::{BufRead, Seek, SeekFrom};
 use super::opcode as op;
 use crate::error::{Error, Reason, Result};
 use crate::limits;
-use crate::source::{Cursor, ReadAt};
+use crate::source::{Cursor, Source};
 
 /// What follows an opcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) fn argument(opcode: u8) -> Option<Argument> {
 ///
 /// # Errors
 /// `Malformed` where the source ends first or a byte is no opcode; `LimitExceeded` beyond `pickle_bytes`.
-pub(crate) fn pickle_len(source: &dyn ReadAt, start: u64, pickle_bytes: u64) -> Result<u64> {
+pub(crate) fn pickle_len(source: &dyn Source, start: u64, pickle_bytes: u64) -> Result<u64> {
     let mut stream = Stream { cursor: Cursor::new(source), position: start, end: source.size() };
     stream.cursor.seek(SeekFrom::Start(start))?;
     loop {

@@ -1,7 +1,7 @@
 //! The tar container: members by name, bytes only, nothing of torch.
 
 use crate::error::{Error, Reason, Result};
-use crate::source::ReadAt;
+use crate::source::Source;
 
 /// Where a member's content lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ const MEMBERS_MAX: usize = 10_000;
 ///
 /// # Errors
 /// `Malformed` where a header's checksum or size is wrong, or a member leaves the source.
-pub(crate) fn members(source: &dyn ReadAt) -> Result<Vec<Member>> {
+pub(crate) fn members(source: &dyn Source) -> Result<Vec<Member>> {
     let mut members = Vec::new();
     let mut at = 0_u64;
     while members.len() < MEMBERS_MAX {

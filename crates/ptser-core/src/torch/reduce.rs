@@ -264,7 +264,11 @@ impl Reading<'_> {
 }
 
 /// The nearest binary32, as PyTorch makes of a Python float.
-#[expect(clippy::cast_possible_truncation, reason = "rounding to binary32 is what is asked for")]
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "rounding to binary32 is what is asked for"
+)]
 fn narrow(float: f64) -> f32 {
     float as f32
 }

@@ -3,8 +3,9 @@
 
 use candle_core::{Device, Tensor};
 
-use super::super::{How, as_strided, gather, storage_key, view_or_copy};
+use super::super::{as_strided, gather, storage_key};
 use super::assert_views;
+use super::{How, view_or_copy};
 
 /// The number up to which `f32` counts each integer.
 const EXACT: usize = 1 << 24;

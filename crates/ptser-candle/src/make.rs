@@ -1,0 +1,222 @@
+//! Makes one tensor: reads its base, moves and casts it, and takes the view. Knows no names but for messages,
+//! and keeps nothing.
+
+use candle_core::{DType, Device, Result, Tensor};
+use ptser_core::{ByteOrder, DType as Torch, Storage, Tensor as Described, TensorKind};
+
+use crate::base::{self, Located, Uses};
+use crate::dtype::{Means, Target, target};
+use crate::error::{about, wrap};
+use crate::fill::HugePages;
+use crate::options::Conversions;
+use crate::report::Change;
+use crate::view;
+
+/// A flat tensor, and the element of the storage that it begins with.
+#[derive(Clone)]
+pub(crate) struct Base {
+    pub(crate) tensor: Tensor,
+    first: usize,
+}
+
+/// A tensor, and what was done to it on the way.
+#[derive(Clone)]
+pub(crate) struct Made {
+    pub(crate) tensor: Tensor,
+    pub(crate) changes: Vec<Change>,
+}
+
+/// One tensor of a state dict, and the type that is to be made of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'w> {
+    pub(crate) name: &'w str,
+    pub(crate) tensor: &'w Described,
+    pub(crate) target: Target,
+    /// The type that the caller wants, if not the target's.
+    pub(crate) cast: Option<DType>,
+}
+
+/// Bytes that a copied view may take beyond its storage's own.
+const COPY_BEYOND: usize = 4 << 30;
+
+impl<'w> Wanted<'w> {
+    /// What can be made of a tensor.
+    ///
+    /// # Errors
+    /// A tensor without plain values, or of a type that candle has no counterpart for.
+    pub(crate) fn of(
+        name: &'w str,
+        tensor: &'w Described,
+        cast: Option<DType>,
+        conversions: Conversions,
+    ) -> Result<Self> {
+        match tensor.kind() {
+            TensorKind::Strided | TensorKind::Quantized(_) => {}
+            TensorKind::Meta => {
+                let what = "a meta tensor has a shape and no values: leave it out with PtOptions::only";
+                return Err(about(name, what));
+            }
+            TensorKind::Sparse(sparse) => {
+                let layout = sparse.layout.name();
+                let what = "leave it out with PtOptions::only, or read its parts from ptser::Checkpoint";
+                return Err(about(name, format!("candle has no {layout} tensors: {what}")));
+            }
+            _ => {
+                let what = "a tensor subclass holds its values in its attributes: leave it out with PtOptions::only, or read them from ptser::Checkpoint";
+                return Err(about(name, what));
+            }
+        }
+        let target = target(tensor.dtype(), conversions)
+            .map_err(|choices| about(name, format!("its type is {}: {choices}", tensor.dtype())))?;
+        Ok(Self { name, tensor, target, cast: cast.filter(|&cast| cast != target.dtype) })
+    }
+
+    /// The shape that candle sees.
+    pub(crate) fn dims(&self) -> Vec<usize> {
+        let mut dims = self.tensor.shape().to_vec();
+        if self.target.lanes > 1 {
+            dims.push(self.target.lanes);
+        }
+        dims
+    }
+
+    /// Where the tensor lies, if the stored values are its values: conjugates and negatives are worked out.
+    pub(crate) fn located(&self) -> Option<Located<'w>> {
+        Located::of(self.tensor).filter(|_| !self.tensor.is_conj() && !self.tensor.is_neg())
+    }
+
+    /// The type of the tensor once it is made.
+    pub(crate) fn dtype(&self) -> DType {
+        self.cast.unwrap_or(self.target.dtype)
+    }
+
+    /// Reads a storage, moves it to the device and casts it: before views are made of it, which would each move
+    /// and cast a copy of their own.
+    pub(crate) fn base(
+        &self,
+        located: Located<'_>,
+        uses: &Uses,
+        pages: &HugePages,
+        device: &Device,
+    ) -> Result<Base> {
+        let window = uses.window(located);
+        let tensor = base::read(self.name, located, window, self.target, pages)?;
+        // candle's kernels count in 32 bits, and Metal's lack some types: such casts are the host's.
+        let reach =
+            u32::try_from(window.count.saturating_mul(self.target.lanes)).is_ok_and(|count| count < 1 << 31);
+        let narrower = self.dtype().size_in_bytes() <= self.target.dtype.size_in_bytes();
+        let on_host = !matches!(device, Device::Cuda(_)) || narrower || !reach;
+        let tensor = if on_host {
+            convert(tensor, self.cast)?.to_device(device)?
+        } else {
+            convert(tensor.to_device(device)?, self.cast)?
+        };
+        Ok(Base { tensor, first: window.first })
+    }
+
+    /// Takes the tensor out of its base.
+    pub(crate) fn view(&self, located: Located<'_>, base: &Base, uses: &Uses) -> Result<Made> {
+        if located.dtype == Torch::UInt64 && self.cast.is_none() {
+            self.refuse_large_integers()?;
+        }
+        let mut changes = self.conversions();
+        if uses.is_second_type(located.key()) {
+            changes.push(
+                self.copied("candle's storages have one type, and another tensor views this one as another"),
+            );
+        }
+        let shape = self.dims();
+        // A view without elements may begin anywhere, also before the window.
+        let empty = self.tensor.numel() == 0;
+        let first = if empty { 0 } else { located.offset.saturating_sub(base.first) };
+        let lanes = self.target.lanes;
+        let stride =
+            self.tensor.stride().iter().map(|stride| stride.checked_mul(lanes)).collect::<Option<Vec<_>>>();
+        let (Some(mut stride), Some(first)) = (stride, first.checked_mul(lanes)) else {
+            return Err(about(self.name, "its strides overflow as pairs of real numbers"));
+        };
+        if lanes > 1 {
+            stride.push(1);
+        }
+        let in_tensor = |error: candle_core::Error| about(self.name, error);
+        if let Some(tensor) = view::as_strided(&base.tensor, &shape, &stride, first).map_err(in_tensor)? {
+            return Ok(Made { tensor, changes });
+        }
+        let wanted =
+            view::distinct(&shape, &stride).and_then(|count| count.checked_mul(self.dtype().size_in_bytes()));
+        let held = base.tensor.elem_count().saturating_mul(self.dtype().size_in_bytes());
+        if wanted.is_none_or(|wanted| wanted > held.saturating_add(COPY_BEYOND)) {
+            let what =
+                "candle cannot have it as a view, and its overlapping windows are too large for a copy";
+            return Err(about(self.name, format!("{what}: read it from ptser::Checkpoint")));
+        }
+        changes.push(self.copied("candle has no chain of views that leads to this one"));
+        Ok(Made { tensor: view::copy(&base.tensor, &shape, &stride, first).map_err(in_tensor)?, changes })
+    }
+
+    /// Makes a tensor by itself: a conjugate or a negative, or one without elements.
+    pub(crate) fn alone(&self, device: &Device) -> Result<Made> {
+        if self.tensor.storage().is_none() {
+            if self.tensor.numel() != 0 {
+                return Err(about(self.name, "it has no storage"));
+            }
+            let tensor = Tensor::zeros(self.dims(), self.dtype(), device)?;
+            return Ok(Made { tensor, changes: self.conversions() });
+        }
+        if self.target.means != Means::Same && self.target.lanes == 1 {
+            let what = "candle cannot convert a lazy negative of this type: save it with resolve_neg()";
+            return Err(about(self.name, format!("{}: {what}", self.tensor.dtype())));
+        }
+        let bytes = self.tensor.to_contiguous_in(ByteOrder::NATIVE);
+        let bytes = bytes.map_err(|error| wrap(error.in_tensor(self.name)))?;
+        let tensor = Tensor::from_raw_buffer(&bytes, self.target.dtype, &self.dims(), &Device::Cpu)?;
+        drop(bytes);
+        let mut changes = self.conversions();
+        changes.push(self.copied("candle has no lazy conjugates and negatives"));
+        Ok(Made { tensor: convert(tensor, self.cast)?.to_device(device)?, changes })
+    }
+
+    /// The conversion that the caller did not ask for.
+    fn conversions(&self) -> Vec<Change> {
+        let (from, to) = (self.tensor.dtype(), self.target.dtype);
+        match self.target.means {
+            _ if self.cast.is_some() => Vec::new(),
+            Means::Same => Vec::new(),
+            Means::Converted => vec![Change::Converted { from, to }],
+            Means::Raw => vec![Change::Raw { from, to }],
+        }
+    }
+
+    pub(crate) fn copied(&self, why: &'static str) -> Change {
+        let storage =
+            self.tensor.storage().map_or_else(String::new, |storage: &Storage| storage.key().to_owned());
+        Change::Copied { storage, why }
+    }
+
+    /// candle has no integers beyond 63 bits.
+    fn refuse_large_integers(&self) -> Result<()> {
+        let bytes = self.tensor.to_contiguous().map_err(|error| wrap(error.in_tensor(self.name)))?;
+        let numbers =
+            bytes.chunks_exact(8).filter_map(|bytes| bytes.first_chunk().copied().map(u64::from_le_bytes));
+        match numbers.max().filter(|&largest| i64::try_from(largest).is_err()) {
+            None => Ok(()),
+            Some(largest) => Err(about(
+                self.name,
+                format!(
+                    "the uint64 {largest} does not fit candle's I64, its largest integer: leave it out with \
+                     PtOptions::only, or read it from ptser::Checkpoint"
+                ),
+            )),
+        }
+    }
+}
+
+/// candle's cast, around one that it cannot do.
+fn convert(tensor: Tensor, dtype: Option<DType>) -> Result<Tensor> {
+    match (tensor.dtype(), dtype) {
+        (_, None) => Ok(tensor),
+        // Candle 0.11's cast of a float8 to F64 calls itself without end; F32 holds every float8.
+        (DType::F8E4M3, Some(DType::F64)) => tensor.to_dtype(DType::F32)?.to_dtype(DType::F64),
+        (_, Some(dtype)) => tensor.to_dtype(dtype),
+    }
+}
