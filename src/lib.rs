@@ -1,12 +1,36 @@
 //! Reads PyTorch checkpoints (`.pt`, `.pth`, `.bin`, `.ckpt`) without executing anything, and restores them
 //! onto devices and into candle.
 //!
-//! ```no_run
-//! let checkpoint = ptser::Checkpoint::open("model.pt")?;
+//! Weights into a candle model:
+//!
+//! ```
+//! # let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart");
+//! # std::env::set_current_dir(folder)?;
+//! use candle_core::{DType, Device};
+//! use candle_nn::VarBuilder;
+//! use ptser::candle::VarBuilderExt;
+//!
+//! let vb = VarBuilder::from_pt("model.pt", DType::F32, &Device::Cpu)?;   // read when a layer asks for it
+//! let fc = candle_nn::linear(64, 10, vb.pp("fc2"))?;
+//! # assert_eq!(fc.weight().dims(), [10, 64]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What is in a file:
+//!
+//! ```
+//! # let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/zip");
+//! # std::env::set_current_dir(folder)?;
+//! let checkpoint = ptser::Checkpoint::open("nested_state_dict.pt")?;      // the pickle is read, no tensor data
 //! for (name, tensor) in checkpoint.tensors() {
 //!     println!("{name} {} {:?}", tensor.dtype(), tensor.shape());
 //! }
-//! # Ok::<(), ptser::Error>(())
+//! let epoch = checkpoint.root().get("epoch")?.as_i64()?;                 // whatever else was saved
+//! let weights = checkpoint.state_dict()?;                                 // found under its customary key
+//! let (name, tensor) = weights.iter().next().ok_or("no tensors")?;
+//! let bytes = tensor.to_contiguous()?;                                    // C order, little-endian
+//! # assert_eq!(bytes.len(), tensor.nbytes());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! Features: `candle` and `meta` (both by default), `cuda`, `metal`, `candle-cuda`, `candle-metal`, and `serde`
@@ -35,8 +59,3 @@ pub mod backends {
     #[cfg(feature = "metal")]
     pub use ptser_backend_metal as metal;
 }
-
-/// The README's examples, compiled and run as tests.
-#[cfg(all(doctest, feature = "candle"))]
-#[doc = include_str!("../README.md")]
-struct Readme;

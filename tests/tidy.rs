@@ -64,6 +64,19 @@ mod tests {
         assert!(found.is_empty(), "{}", found.join("\n"));
     }
 
+    /// The README's samples cannot hide the lines that make them run; the crate's documentation can.
+    #[test]
+    fn the_readmes_samples_are_those_that_are_compiled() {
+        let compiled = read(&root().join("src/lib.rs"));
+        let readme = read(&root().join("README.md"));
+        let samples: Vec<&str> =
+            readme.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(samples.len(), 2);
+        for line in samples.iter().flat_map(|sample| sample.lines()).filter(|line| !line.is_empty()) {
+            assert!(compiled.contains(&format!("//! {line}\n")), "not in src/lib.rs: {line}");
+        }
+    }
+
     #[test]
     fn no_rust_file_is_over_600_lines() {
         let long = |path: &PathBuf| Some(read(path).lines().count()).filter(|&lines| lines > 600);

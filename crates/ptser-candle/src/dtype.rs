@@ -3,7 +3,12 @@
 use candle_core::DType;
 use ptser_core::DType as Torch;
 
-use crate::options::Conversions;
+/// What may be done to tensors on their way.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Conversions {
+    pub(crate) complex_as_real: bool,
+    pub(crate) keep_views: bool,
+}
 
 /// How a PyTorch element becomes candle's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

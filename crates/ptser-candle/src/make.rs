@@ -5,10 +5,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use ptser_core::{ByteOrder, DType as Torch, Storage, Tensor as Described, TensorKind};
 
 use crate::base::{self, Located, Uses};
-use crate::dtype::{Means, Target, target};
+use crate::dtype::{Conversions, Means, Target, target};
 use crate::error::{about, wrap};
 use crate::fill::HugePages;
-use crate::options::Conversions;
 use crate::report::Change;
 use crate::view;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::Result;
 use ptser_core::{Checkpoint, LoadOptions, StateDict};
 
+use crate::dtype::Conversions;
 use crate::error::wrap;
 use crate::tensors::PtTensors;
 
@@ -27,13 +28,6 @@ pub struct PtOptions {
 
 /// Picks tensors by name.
 type Only = dyn Fn(&str) -> bool + Send + Sync;
-
-/// What may be done to tensors on their way.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Conversions {
-    pub(crate) complex_as_real: bool,
-    pub(crate) keep_views: bool,
-}
 
 impl PtOptions {
     /// The defaults: weights only, the state dict found by its customary keys, no complex numbers.

@@ -10,10 +10,11 @@ use ptser_core::{StateDict, Tensor as Described};
 use rayon::prelude::*;
 
 use crate::base::{BaseKey, Located, Uses};
+use crate::dtype::Conversions;
 use crate::fill::HugePages;
 use crate::loaded::Loaded;
 use crate::make::{Base, Made, Wanted};
-use crate::options::{Conversions, PtOptions};
+use crate::options::PtOptions;
 use crate::report::{Change, Report};
 use crate::shared::{Lookup, SharedBases, ViewKey};
 
