@@ -5,6 +5,8 @@ mod build;
 #[cfg(test)]
 mod byte_order;
 #[cfg(test)]
+mod containers;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod globals;

@@ -1,12 +1,9 @@
 //! Every fixture reads as PyTorch reads it: tensors, sharing, values.
 
-use std::collections::HashMap;
-
-use ptser::{Checkpoint, Entry, Layout, PathElement, Quantized, Tensor, TensorKind};
-use serde_json::{Value as Json, json};
+use ptser::{Checkpoint, Tensor};
+use serde_json::json;
 
 use crate::fixtures;
-use crate::support::sha256;
 
 #[test]
 fn every_fixture_holds_the_tensors_that_pytorch_finds() {
@@ -14,80 +11,7 @@ fn every_fixture_holds_the_tensors_that_pytorch_finds() {
         let checkpoint = fixtures::open(&file);
         assert_eq!(checkpoint.format().name(), expected["format"], "{file}");
         assert_eq!(checkpoint.byte_order().name(), expected["byte_order"], "{file}");
-        let tensors = expected["tensors"].as_array().unwrap();
-        let mut numbers = HashMap::new();
-        let found: Vec<Json> = checkpoint.entries().map(|entry| describe(entry, &mut numbers)).collect();
-        let names =
-            |tensors: &[Json]| tensors.iter().map(|tensor| tensor["name"].clone()).collect::<Vec<_>>();
-        assert_eq!(names(&found), names(tensors), "{file}");
-        // Storages are numbered in order of first sight, so equal numbers mean equal sharing.
-        let mut theirs = HashMap::new();
-        for (found, expected) in found.iter().zip(tensors) {
-            let mut expected = expected.clone();
-            if let Some(number) = expected["storage"].as_u64() {
-                let next = theirs.len();
-                expected["storage"] = json!(theirs.entry(number).or_insert(next));
-            }
-            assert_eq!(*found, expected, "{file}: {}", expected["name"]);
-        }
-    }
-}
-
-/// One tensor as `describe.py` describes it.
-fn describe(entry: Entry<'_>, numbers: &mut HashMap<usize, usize>) -> Json {
-    let tensor = entry.tensor().unwrap();
-    let strided = tensor.layout() == Layout::Strided;
-    let storage = tensor.storage();
-    let number = storage.map(|storage| {
-        let next = numbers.len();
-        *numbers.entry(storage.id()).or_insert(next)
-    });
-    let hash = storage.map(|_| sha256(&tensor.to_contiguous().unwrap()));
-    let mut json = json!({
-        "path": entry.path().iter().map(element).collect::<Vec<_>>(),
-        "name": entry.name(),
-        "dtype": tensor.dtype().name(),
-        "shape": tensor.shape(),
-        "stride": strided.then(|| tensor.stride()),
-        "storage_offset": strided.then(|| tensor.storage_offset()),
-        "storage": number,
-        "storage_nbytes": storage.map(|storage| storage.nbytes()),
-        "nbytes": tensor.nbytes(),
-        "requires_grad": tensor.requires_grad(),
-        "layout": tensor.layout().name(),
-        "kind": if tensor.is_parameter() { "parameter" } else { "tensor" },
-        "sha256": hash,
-    });
-    for (name, flag) in [("conj", tensor.is_conj()), ("neg", tensor.is_neg())] {
-        if flag {
-            json[name] = json!(true);
-        }
-    }
-    match tensor.kind() {
-        TensorKind::Sparse(sparse) if sparse.layout == Layout::SparseCoo => {
-            json["is_coalesced"] = json!(sparse.is_coalesced);
-        }
-        TensorKind::Quantized(quantized) => json["quantizer"] = quantizer(quantized),
-        _ => {}
-    }
-    json
-}
-
-fn element(element: &PathElement) -> Json {
-    match element {
-        PathElement::Key(key) => json!(key),
-        PathElement::Index(index) => json!(index),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn quantizer(quantized: &Quantized) -> Json {
-    match quantized {
-        Quantized::PerTensor { scale, zero_point } => {
-            json!({"scheme": "per_tensor_affine", "scale": scale, "zero_point": zero_point})
-        }
-        Quantized::PerChannel { axis, .. } => json!({"scheme": "per_channel_affine", "axis": axis}),
-        other => panic!("{other:?}"),
+        fixtures::check_tensors(&file, &checkpoint, &expected["tensors"]);
     }
 }
 
