@@ -154,3 +154,19 @@ fn a_storage_of_which_little_is_viewed_is_read_in_part() {
     };
     assert_eq!(numbers.len(), 20);
 }
+
+#[test]
+fn parts_of_a_storage_share_it() {
+    // PyTorch makes a storage of each part; candle's tensors are views of the whole.
+    let file = path("legacy/torch03_views.pt");
+    let loaded = ptser::candle::load(&file, &Device::Cpu).unwrap();
+    let checkpoint = ptser::Checkpoint::open(&file).unwrap();
+    let whole = storage(loaded.get("whole").unwrap());
+    for name in ["head", "tail", "tail_again"] {
+        let tensor = loaded.get(name).unwrap();
+        assert_eq!(storage(tensor), whole, "{name}");
+        let expected = checkpoint.tensor(name).unwrap().to_contiguous().unwrap().into_owned();
+        assert_eq!(crate::fixtures::bytes(tensor), expected, "{name}");
+    }
+    assert_ne!(storage(loaded.get("longs").unwrap()), whole);
+}
