@@ -48,7 +48,10 @@ fn a_missing_tensor_names_the_nearest() {
     assert!(!vb.contains_tensor("layers.0.wieght"));
     let error = vb.get((3, 4), "layers.0.wieght").unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("layers.0.wieght") && text.contains("nearest names are layers.0.weight"), "{text}");
+    assert!(
+        text.contains("layers.0.wieght (of shape [3, 4]; the nearest names are layers.0.weight"),
+        "{text}"
+    );
     let error = vb.pp("module").get((3, 4), "layers.0.weight").unwrap_err().to_string();
     assert!(error.contains("nearest names are layers.0.weight"), "{error}");
 }
@@ -57,6 +60,8 @@ fn a_missing_tensor_names_the_nearest() {
 fn a_wrong_shape_says_what_was_expected_and_found() {
     let vb = VarBuilder::from_pt(path("candle/shard_1.pt"), DType::F32, &Device::Cpu).unwrap();
     let error = vb.get((4, 3), "layers.0.weight").unwrap_err().to_string();
+    let other = vb.get(3, "layers.0.weight").unwrap_err().to_string();
+    assert!(other.contains("of the expected shape: layers.0.bias"), "{other}");
     assert!(error.contains("layers.0.weight"), "{error}");
     assert!(error.contains("expected: [4, 3], got: [3, 4]"), "{error}");
 }

@@ -97,13 +97,15 @@ impl PtTensors {
     /// # Errors
     /// As [`get_as`](Self::get_as), and another shape.
     pub fn get_shaped(&self, shape: &Shape, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let wanted = self.wanted(name, Some(dtype))?;
+        let Some(tensor) = self.0.state_dict.find(name) else { return Err(self.missing(name, Some(shape))) };
+        let wanted = Wanted::of(name, tensor, Some(dtype), self.0.conversions)?;
         let dims = wanted.dims();
         if dims != shape.dims() {
-            let (expected, got) = (shape.clone(), Shape::from(dims));
-            return Err(
-                Error::UnexpectedShape { msg: format!("shape mismatch for {name}"), expected, got }.bt()
-            );
+            let msg = match self.of_shape(shape).as_slice() {
+                [] => format!("shape mismatch for {name}"),
+                names => format!("shape mismatch for {name} (of the expected shape: {})", names.join(", ")),
+            };
+            return Err(Error::UnexpectedShape { msg, expected: shape.clone(), got: Shape::from(dims) }.bt());
         }
         self.read(wanted, device)
     }
@@ -163,17 +165,27 @@ impl PtTensors {
     }
 
     fn wanted<'s>(&'s self, name: &'s str, cast: Option<DType>) -> Result<Wanted<'s>> {
-        let found = self.0.state_dict.find(name).ok_or_else(|| {
-            // The nearest names stand behind the path, where candle's message shows them.
-            let nearest = self.0.state_dict.nearest(name);
-            let path = match (nearest.is_empty(), self.0.state_dict.len()) {
-                (false, _) => format!("{name} (the nearest names are {})", nearest.join(", ")),
-                (true, 0) => format!("{name} (there are no tensors at all)"),
-                (true, count) => format!("{name} (among {count}, none of a similar name)"),
-            };
-            Error::CannotFindTensor { path }.bt()
-        })?;
-        Wanted::of(name, found, cast, self.0.conversions)
+        let tensor = self.0.state_dict.find(name).ok_or_else(|| self.missing(name, None))?;
+        Wanted::of(name, tensor, cast, self.0.conversions)
+    }
+
+    /// The error for a name that is not there: what was expected, and the nearest names stand behind the path,
+    /// where candle's message shows them.
+    fn missing(&self, name: &str, shape: Option<&Shape>) -> Error {
+        let nearest = self.0.state_dict.nearest(name);
+        let there = match (nearest.is_empty(), self.0.state_dict.len()) {
+            (false, _) => format!("the nearest names are {}", nearest.join(", ")),
+            (true, 0) => "there are no tensors at all".to_owned(),
+            (true, count) => format!("among {count}, none of a similar name"),
+        };
+        let expected = shape.map_or_else(String::new, |shape| format!("of shape {:?}; ", shape.dims()));
+        Error::CannotFindTensor { path: format!("{name} ({expected}{there})") }.bt()
+    }
+
+    /// Some names of tensors of a shape, for the error about another shape.
+    fn of_shape(&self, shape: &Shape) -> Vec<&str> {
+        let fits = self.0.state_dict.iter().filter(|(_, tensor)| tensor.shape() == shape.dims());
+        fits.map(|(name, _)| name).take(3).collect()
     }
 
     fn read(&self, wanted: Wanted<'_>, device: &Device) -> Result<Tensor> {

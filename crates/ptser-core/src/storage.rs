@@ -58,26 +58,18 @@ pub(crate) struct Description {
 
 impl Storage {
     pub(crate) fn new(description: Description, content: impl Content + 'static) -> Self {
-        let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
-        let content = Box::new(content);
-        Self(Arc::new(Inner {
-            key,
-            dtype,
-            nbytes,
-            location,
-            byte_order,
-            expanded_bytes,
-            content,
-            whole: None,
-        }))
+        Self::made(description, Box::new(content), None)
     }
 
     /// A storage that is part of another from byte `start` on, as torch 0.3 wrote them. The caller has checked
     /// that it lies inside.
     pub(crate) fn part(description: Description, whole: Self, start: u64) -> Self {
+        let content = Part { whole: whole.clone(), start, nbytes: description.nbytes };
+        Self::made(description, Box::new(content), Some((whole, start)))
+    }
+
+    fn made(description: Description, content: Box<dyn Content>, whole: Option<(Self, u64)>) -> Self {
         let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
-        let content = Box::new(Part { whole: whole.clone(), start, nbytes });
-        let whole = Some((whole, start));
         Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content, whole }))
     }
 
