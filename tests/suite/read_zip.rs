@@ -3,7 +3,7 @@
 use ptser::{Checkpoint, Tensor};
 use serde_json::json;
 
-use crate::fixtures;
+use crate::{build, fixtures};
 
 #[test]
 fn every_fixture_holds_the_tensors_that_pytorch_finds() {
@@ -107,4 +107,13 @@ fn an_expanded_view_is_copied_out_within_its_limit_only() {
     let refuse = |tensor: &Tensor| tensor.to_contiguous().map(drop).unwrap_err().kind();
     assert_eq!(refuse(checkpoint.tensor("expand").unwrap()), ptser::ErrorKind::LimitExceeded);
     assert!(checkpoint.tensor("transpose").unwrap().to_contiguous().is_ok());
+}
+
+#[test]
+fn an_archive_needs_no_version() {
+    let pickle = build::good_pickle();
+    let data: Vec<u8> = (0_u8..6).flat_map(|number| f32::from(number).to_le_bytes()).collect();
+    let plain = build::archive("archive", &[("data.pkl", &pickle), ("data/0", &data)]);
+    let checkpoint = Checkpoint::from_bytes(plain).unwrap();
+    assert_eq!(*checkpoint.tensor("w").unwrap().to_contiguous().unwrap(), *data);
 }

@@ -286,3 +286,25 @@ impl ReadAt for Counting {
         Ok(())
     }
 }
+
+#[test]
+fn the_cpu_may_have_its_index_and_devices_that_are_absent_say_so() {
+    let place = |location: &str| {
+        let checkpoint = Checkpoint::from_bytes(at_locations(&[location])).unwrap();
+        checkpoint.restore(&registry(), &MapLocation::recorded()).map(|restored| places(&restored))
+    };
+    assert_eq!(place("cpu:0").unwrap(), ["cpu"]);
+    let error = place("cpu:1").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Backend);
+    assert!(error.to_string().contains("the number of cpu devices is 1"), "{error}");
+    #[cfg(feature = "cuda")]
+    {
+        let error = place("cuda:0").unwrap_err();
+        assert_eq!((error.kind(), error.record()), (ErrorKind::Backend, Some("data/0")));
+        let text = error.to_string();
+        assert!(
+            text.contains("CUDA") && text.contains("not available") && text.contains("map_location"),
+            "{text}"
+        );
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ptser::{Checkpoint, ErrorKind, LoadOptions, Mmap, ReadAt};
 
+use crate::build;
 use crate::fixtures::{self, contents};
 
 const FILES: [&str; 7] = [
@@ -168,4 +169,28 @@ impl ReadAt for Cut {
         buf.copy_from_slice(bytes.ok_or(std::io::ErrorKind::ConnectionReset)?);
         Ok(())
     }
+}
+
+#[test]
+fn a_record_of_another_size_is_refused_through_a_mapping_too() {
+    let pickle = build::dict_of("w", &build::tensor(&build::storage("0", 7), 0, &[7], &[1]));
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&build::around(&pickle)).unwrap();
+    for mmap in [Mmap::Off, Mmap::Private, Mmap::Shared] {
+        let error = LoadOptions::new().mmap(mmap).open(file.path()).unwrap_err();
+        assert!(error.to_string().contains("record size (24 bytes)"), "{mmap:?}: {error}");
+        assert_eq!((error.tensor(), error.file()), (Some("w"), Some(file.path())));
+    }
+}
+
+#[test]
+fn a_deflated_record_is_read_through_a_mapping_and_not_written_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("deflated.pt");
+    std::fs::write(&copy, fixtures::bytes("deflated.pt")).unwrap();
+    let checkpoint = LoadOptions::new().mmap(Mmap::Shared).open(&copy).unwrap();
+    assert_eq!(contents(&checkpoint), contents(&fixtures::open("deflated.pt")));
+    let storage = checkpoint.storages().first().unwrap();
+    assert_eq!(storage.write_at(0, &[1]).unwrap_err().kind(), ErrorKind::Misuse);
+    assert_eq!(std::fs::read(&copy).unwrap(), fixtures::bytes("deflated.pt"));
 }
