@@ -11,16 +11,20 @@ pub(crate) struct Document {
     pub(crate) interpretation: Interpretation,
 }
 
+/// Reads a pickle and judges the globals that it names, all at once.
+pub(crate) fn graph(pickle: Vec<u8>, globals: &Globals) -> Result<Graph> {
+    let outcome = pickle::run(pickle, torch::rename);
+    match outcome.graph {
+        Ok(graph) => globals.check(graph.symbols()).map(|()| graph),
+        // A refused global weighs more than the damage behind it.
+        Err(error) => Err(globals.check(&outcome.symbols_on_error).err().unwrap_or(error)),
+    }
+}
+
 impl Document {
     /// Reads a pickle whose storages `table` knows.
     pub(crate) fn read(pickle: Vec<u8>, globals: &Globals, table: &mut dyn StorageTable) -> Result<Self> {
-        let outcome = pickle::run(pickle, torch::rename);
-        let mut graph = match outcome.graph {
-            Ok(graph) => graph,
-            // A refused global weighs more than the damage behind it.
-            Err(error) => return Err(globals.check(&outcome.symbols_on_error).err().unwrap_or(error)),
-        };
-        globals.check(graph.symbols())?;
+        let mut graph = graph(pickle, globals)?;
         graph.see_through(torch::is_type_tag);
         match torch::interpret(&graph, globals, table) {
             Ok(interpretation) => Ok(Self { graph, interpretation }),

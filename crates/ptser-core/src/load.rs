@@ -269,7 +269,7 @@ impl Checkpoint {
     /// # Errors
     /// `LimitExceeded` where too many paths lead to tensors.
     pub fn state_dict(&self) -> Result<StateDict> {
-        StateDict::below(&self.document, state_dict::find(self.root()), &self.limits)
+        self.state_dict_below(state_dict::find(self.root()))
     }
 
     /// The tensors under a key, or under a path of keys joined by dots.
@@ -277,7 +277,14 @@ impl Checkpoint {
     /// # Errors
     /// `Misuse` where the path leads nowhere; as [`state_dict`](Self::state_dict).
     pub fn state_dict_at(&self, path: &str) -> Result<StateDict> {
-        StateDict::below(&self.document, state_dict::at(self.root(), path)?, &self.limits)
+        self.state_dict_below(state_dict::at(self.root(), path)?)
+    }
+
+    fn state_dict_below(&self, value: Value<'_>) -> Result<StateDict> {
+        if value.is(self.root()) {
+            return Ok(StateDict::of(&self.document, &self.listing));
+        }
+        Ok(StateDict::of(&self.document, &Listing::of(&self.document, value.id, &self.limits)?))
     }
 
     /// Every storage, in the order of the file.

@@ -4,7 +4,6 @@ use indexmap::IndexMap;
 
 use crate::document::Document;
 use crate::error::{Error, Result};
-use crate::limits::Limits;
 use crate::listing::Listing;
 use crate::suggest;
 use crate::tensor::Tensor;
@@ -65,7 +64,7 @@ impl StateDict {
     /// # Errors
     /// `Misuse` with the nearest names that are there.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
-        self.find(name).ok_or_else(|| self.no_tensor(name))
+        self.find(name).ok_or_else(|| Error::misuse(missing(name, self.names())))
     }
 
     /// Adds or replaces a tensor.
@@ -94,21 +93,15 @@ impl StateDict {
         suggest::nearest(name, self.names())
     }
 
-    /// The error for a name that is not there, with the nearest that are.
-    pub fn no_tensor(&self, name: &str) -> Error {
-        Error::misuse(missing(name, self.names()))
-    }
-
-    /// Collects the tensors below a value, named by the path from it.
-    pub(crate) fn below(document: &Document, value: Value<'_>, limits: &Limits) -> Result<Self> {
-        let listing = Listing::of(document, value.id, limits)?;
+    /// The tensors of a listing, named by the path from where it began; parts belong to their wholes.
+    pub(crate) fn of(document: &Document, listing: &Listing) -> Self {
         let mut tensors = IndexMap::with_capacity(listing.len());
         for entry in listing.entries(document).filter(|entry| !entry.is_part()) {
             if let Some(tensor) = entry.tensor() {
                 tensors.insert(entry.name().to_owned(), tensor.clone());
             }
         }
-        Ok(Self { tensors })
+        Self { tensors }
     }
 }
 

@@ -79,6 +79,13 @@ impl Storage {
         self.0.whole.as_ref().map(|(whole, start)| (whole, *start))
     }
 
+    /// The byte that elements begin with, and their bytes, if they lie inside.
+    pub(crate) fn range_of(&self, offset: u64, numel: u64, dtype: Option<DType>) -> Option<(u64, u64)> {
+        let size = element_bytes(dtype);
+        let (start, nbytes) = (offset.checked_mul(size)?, numel.checked_mul(size)?);
+        (start.checked_add(nbytes)? <= self.0.nbytes).then_some((start, nbytes))
+    }
+
     /// The key that the file gives it: `0`, `1`, … in zip archives.
     pub fn key(&self) -> &str {
         &self.0.key
@@ -243,6 +250,11 @@ impl fmt::Debug for Storage {
         let dtype = dtype.map_or("untyped", DType::name);
         write!(f, "Storage({key:?}, {dtype}, {nbytes} bytes, {location})")
     }
+}
+
+/// Bytes of one element of a storage; an untyped one counts bytes.
+pub(crate) fn element_bytes(dtype: Option<DType>) -> u64 {
+    u64::try_from(dtype.map_or(1, DType::element_size)).unwrap_or(1)
 }
 
 /// A range of another storage's bytes.

@@ -57,7 +57,7 @@ impl Container {
     fn open_within(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
         let Terms { globals, limits, safetensors, .. } = nesting.terms;
         match sniff(&*source, limits)? {
-            Sniffed::Zip | Sniffed::PrefixedZip => Self::open_zip(source, nesting),
+            Sniffed::Zip => Self::open_zip(source, nesting),
             Sniffed::Legacy => {
                 let mut stream = LegacyStream::open(source, 0, globals, limits)?;
                 let pickle = std::mem::take(&mut stream.pickle);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::byte_order::ByteOrder;
+use crate::document;
 use crate::error::{Error, Reason, Result};
 use crate::limits::Limits;
 use crate::pickle::{self, Graph, Node, NodeId};
@@ -73,11 +74,7 @@ impl LegacyStream {
 
 /// A small pickle before the object.
 pub(super) fn preamble(pickle: Vec<u8>, globals: &Globals, what: &str) -> Result<Graph> {
-    let outcome = pickle::run(pickle, torch::rename);
-    match outcome.graph {
-        Ok(graph) => globals.check(graph.symbols()).map(|()| graph),
-        Err(error) => Err(globals.check(&outcome.symbols_on_error).err().unwrap_or(error).in_record(what)),
-    }
+    document::graph(pickle, globals).map_err(|error| error.in_record(what))
 }
 
 /// One pickle of a stream, and where the next thing begins.
@@ -210,12 +207,7 @@ impl StorageTable for LegacyStorages {
         if let Some(storage) = self.views.get(&view.key) {
             return Ok(storage.clone());
         }
-        let size = reference.element_size();
-        let start = view.offset.checked_mul(size);
-        let nbytes = view.numel.checked_mul(size);
-        let inside = start
-            .zip(nbytes)
-            .filter(|(start, nbytes)| start.checked_add(*nbytes).is_some_and(|end| end <= root.nbytes()));
+        let inside = root.range_of(view.offset, view.numel, reference.dtype);
         let Some((start, nbytes)) = inside else {
             return Err(Reason::Object(format!(
                 "a part of {} elements from {} of a storage of {} bytes",

@@ -10,8 +10,6 @@ use crate::{archive, pickle};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sniffed {
     Zip,
-    /// Something unknown in front, and perhaps an archive behind it.
-    PrefixedZip,
     Legacy,
     Tar,
     Safetensors,
@@ -50,7 +48,7 @@ pub(crate) fn sniff(source: &dyn Source, limits: &Limits) -> Result<Sniffed> {
         return Ok(Sniffed::Pickle);
     }
     if archive::archive_start(source).is_ok() {
-        return Ok(Sniffed::PrefixedZip);
+        return Ok(Sniffed::Zip);
     }
     let found =
         "its first bytes are those of no format that is known here; it may be damaged from the start on"

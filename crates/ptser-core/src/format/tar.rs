@@ -13,7 +13,7 @@ use crate::limits::{self, Limits};
 use crate::location::Location;
 use crate::pickle::{Graph, Node, NodeId};
 use crate::source::Source;
-use crate::storage::{Description, Span, Storage};
+use crate::storage::{Description, Span, Storage, element_bytes};
 use crate::tar::{self, Member};
 use crate::tensor::Tensor;
 use crate::torch::{Globals, Known, Named, StorageRef, StorageTable, check_inside, known, shaped};
@@ -55,7 +55,7 @@ impl TarFile {
             let numel = part.number()?;
             let numel =
                 u64::try_from(numel).map_err(|_| malformed(format!("a storage of {numel} elements")))?;
-            let size = u64::try_from(storage.dtype.element_size()).unwrap_or(1);
+            let size = element_bytes(Some(storage.dtype));
             let nbytes =
                 numel.checked_mul(size).ok_or_else(|| malformed(format!("a storage of {numel} elements")))?;
             let at = part.skip(nbytes)?;
@@ -94,11 +94,8 @@ impl TarFile {
                 .get(&root)
                 .ok_or_else(|| malformed(format!("there is no storage {root}")))?
                 .clone();
-            let size = u64::try_from(whole.dtype().map_or(1, DType::element_size)).unwrap_or(1);
-            let bytes = |id: NodeId| number(id).and_then(|number| number.checked_mul(size));
-            let inside = bytes(offset).zip(bytes(numel)).filter(|(start, nbytes)| {
-                start.checked_add(*nbytes).is_some_and(|end| end <= whole.nbytes())
-            });
+            let range = number(offset).zip(number(numel));
+            let inside = range.and_then(|(offset, numel)| whole.range_of(offset, numel, whole.dtype()));
             let Some((start, nbytes)) = inside else {
                 return Err(malformed(format!(
                     "part {key} leaves storage {root} of {} bytes",

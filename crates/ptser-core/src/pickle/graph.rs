@@ -169,10 +169,9 @@ impl Graph {
     }
 
     fn add(&mut self, node: Node) -> Result<NodeId> {
-        let id = u32::try_from(self.nodes.len())
-            .map_err(|_| Reason::Unsupported("more than 2^32 objects".into()))?;
+        let id = NodeId::at(self.nodes.len())?;
         self.nodes.push(node);
-        Ok(NodeId(id))
+        Ok(id)
     }
 
     pub(crate) fn root(&self) -> NodeId {
@@ -296,6 +295,12 @@ impl Graph {
 }
 
 impl NodeId {
+    /// The id of the node at a place in the arena.
+    pub(super) fn at(place: usize) -> Result<Self> {
+        let id = u32::try_from(place).map_err(|_| Reason::Unsupported("more than 2^32 objects".into()))?;
+        Ok(Self(id))
+    }
+
     /// The place of the node in the arena.
     pub(crate) fn place(self) -> usize {
         index(self.0)

@@ -204,10 +204,9 @@ impl<'p> Machine<'p> {
     // Stack and arena.
 
     pub(super) fn push(&mut self, node: Node) -> Result<()> {
-        let id = u32::try_from(self.nodes.len())
-            .map_err(|_| Reason::Unsupported("more than 2^32 objects".into()))?;
+        let id = NodeId::at(self.nodes.len())?;
         self.nodes.push(node);
-        self.stack.push(NodeId(id));
+        self.stack.push(id);
         Ok(())
     }
 

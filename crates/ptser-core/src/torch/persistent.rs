@@ -6,7 +6,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
 use crate::pickle::{Node, NodeId};
-use crate::storage::Storage;
+use crate::storage::{Storage, element_bytes};
 use crate::tensor::Tensor;
 
 /// What a persistent id says of a storage: `('storage', class, key, location, numel)`.
@@ -55,7 +55,7 @@ impl StorageRef {
 
     /// Bytes of one element.
     pub(crate) fn element_size(&self) -> u64 {
-        u64::try_from(self.dtype.map_or(1, DType::element_size)).unwrap_or(1)
+        element_bytes(self.dtype)
     }
 
     /// The name of its element type, for messages.
