@@ -37,11 +37,11 @@
 //! for `Value::deserialize`, which reads what lies beside the tensors into your own types.
 
 pub use ptser_core::{
-    Availability, Backend, BigInt, ByteOrder, Checkpoint, CpuStorage, DType, Decide, DeviceStorage, Entry,
-    Error, ErrorKind, Format, Globals, HostStorage, Layout, Limits, LoadOptions, Location, MapLocation, Mmap,
-    PathElement, Quantized, QuantizedParameter, ReadAt, Reason, RecordInfo, RefusedGlobal, Registry,
-    Restored, Result, Sparse, StateDict, Storage, Tensor, TensorKind, Value, ValueKind, Verdict, layout,
-    submit,
+    Availability, Backend, BigInt, ByteOrder, Checkpoint, CpuStorage, DTensor, DType, Decide, DeviceStorage,
+    Entry, Error, ErrorKind, Format, Globals, HostStorage, Layout, Limits, LoadOptions, Location,
+    MapLocation, Mmap, Nested, PathElement, Placement, Quantized, QuantizedParameter, ReadAt, Reason,
+    RecordInfo, RefusedGlobal, Registry, Restored, Result, Sparse, StateDict, Storage, Tensor, TensorKind,
+    Value, ValueKind, Verdict, layout, submit,
 };
 
 /// Tensors and `VarBuilder`s for candle.

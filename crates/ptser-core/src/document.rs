@@ -1,9 +1,9 @@
 //! One interpreted pickle: the graph, its meanings, and the tensors and storages in it.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pickle::{self, Graph, Node, NodeId, Object};
 use crate::tensor::Tensor;
-use crate::torch::{self, Globals, Interpretation, Meaning, PidMeaning, Place, StorageTable};
+use crate::torch::{self, Faults, Globals, Interpretation, Meaning, PidMeaning, Place, StorageTable};
 
 /// A pickle that was read, judged by the policy, and interpreted.
 pub(crate) struct Document {
@@ -23,10 +23,15 @@ pub(crate) fn graph(pickle: Vec<u8>, globals: &Globals) -> Result<Graph> {
 
 impl Document {
     /// Reads a pickle whose storages `table` knows.
-    pub(crate) fn read(pickle: Vec<u8>, globals: &Globals, table: &mut dyn StorageTable) -> Result<Self> {
+    pub(crate) fn read(
+        pickle: Vec<u8>,
+        globals: &Globals,
+        faults: Faults,
+        table: &mut dyn StorageTable,
+    ) -> Result<Self> {
         let mut graph = graph(pickle, globals)?;
         graph.see_through(torch::is_type_tag);
-        match torch::interpret(&graph, globals, table) {
+        match torch::interpret(&graph, globals, faults, table) {
             Ok(interpretation) => Ok(Self { graph, interpretation }),
             Err(fault) => Err(match path_to(&graph, fault.place) {
                 Some(name) => fault.error.in_tensor(&name),
@@ -57,8 +62,30 @@ impl Document {
         self.interpretation.tensors.get(place)
     }
 
-    /// The name of a global node, `module.name`, also behind the persistent id of a class.
+    /// The NumPy array that a node is.
+    pub(crate) fn array(&self, id: NodeId) -> Option<&Tensor> {
+        match self.meaning(id) {
+            Some((_, Meaning::Array(place))) => self.interpretation.arrays.get(*place),
+            _ => None,
+        }
+    }
+
+    /// Why a node is not what it should have been.
+    pub(crate) fn damage(&self, id: NodeId) -> Option<&Error> {
+        let place = match (self.meaning(id), self.interpretation.pid(id)) {
+            (Some((_, Meaning::Damaged(place))), _) => *place,
+            (_, Some(PidMeaning::Damaged(place))) => place,
+            _ => return None,
+        };
+        self.interpretation.damages.get(place)
+    }
+
+    /// The name of a global node, `module.name`; also behind the persistent id of a class, and by way of another
+    /// global.
     pub(crate) fn global(&self, id: NodeId) -> Option<&str> {
+        if let Some((_, Meaning::Member(name))) = self.meaning(id) {
+            return Some(name);
+        }
         let id = match self.interpretation.pid(id) {
             Some(PidMeaning::Class(class)) => class,
             _ => id,

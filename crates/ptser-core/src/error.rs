@@ -101,6 +101,9 @@ pub enum Reason {
     /// A tensor does not fit its storage or contradicts itself.
     #[error("malformed tensor: {0}")]
     Tensor(String),
+    /// A tensor that a lenient look at the checkpoint let pass.
+    #[error("damaged: {0}")]
+    Damaged(String),
     /// The file needs globals that the policy does not list.
     #[error("{}", refused_message(.globals))]
     Globals {
@@ -191,7 +194,8 @@ impl Reason {
             | Self::Version { .. }
             | Self::Pickle(_)
             | Self::Object(_)
-            | Self::Tensor(_) => ErrorKind::Malformed,
+            | Self::Tensor(_)
+            | Self::Damaged(_) => ErrorKind::Malformed,
             Self::PickleFeature(_) | Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Globals { .. } | Self::Refused(_) => ErrorKind::Refused,
             Self::Limit { .. } => ErrorKind::LimitExceeded,

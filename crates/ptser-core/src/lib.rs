@@ -11,9 +11,11 @@
 mod archive;
 mod backend;
 mod byte_order;
+mod convert;
 #[cfg(feature = "serde")]
 mod deserialize;
 mod document;
+mod dtensor;
 mod dtype;
 mod error;
 mod format;
@@ -22,6 +24,8 @@ mod limits;
 mod listing;
 mod load;
 mod location;
+mod module;
+mod number;
 mod pickle;
 mod repr;
 mod source;
@@ -39,6 +43,7 @@ pub use backend::{
     Registry, Restored,
 };
 pub use byte_order::{ByteOrder, swap_in_place};
+pub use dtensor::{DTensor, Placement};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Reason, RefusedGlobal, Result};
 pub use format::Format;
@@ -49,7 +54,7 @@ pub use location::Location;
 pub use source::{Mmap, ReadAt};
 pub use state_dict::StateDict;
 pub use storage::Storage;
-pub use tensor::{Layout, Quantized, QuantizedParameter, Sparse, Tensor, TensorKind};
+pub use tensor::{Layout, Nested, Quantized, QuantizedParameter, Sparse, Tensor, TensorKind};
 pub use torch::{Globals, Verdict};
 pub use value::{BigInt, Value, ValueKind};
 

@@ -1,10 +1,11 @@
-//! Every way to every tensor: the tensors of a checkpoint in the order of the file, each by its path.
+//! Every way to every tensor and array of a checkpoint, in the order of the file, each by its path.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::OnceLock;
 
 use crate::document::Document;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
 use crate::pickle::{Node, NodeId};
 use crate::repr::Repr;
@@ -34,11 +35,14 @@ impl std::fmt::Display for PathElement {
     }
 }
 
-/// The tensors of a document by path.
+/// The tensors and arrays of a document by path.
 pub(crate) struct Listing {
     /// A tree: each step names its parent by place plus one; 0 is the root.
     steps: Vec<(usize, Step)>,
     found: Vec<Found>,
+    /// Places in `found`: of PyTorch's tensors, and of NumPy's arrays.
+    tensors: Vec<usize>,
+    arrays: Vec<usize>,
     /// All names, one behind the other.
     names: String,
     /// Places in `found`, by name and then by place.
@@ -64,6 +68,8 @@ enum Step {
     Keyword(NodeId),
     Assigned(NodeId),
     Part(&'static str),
+    /// Of a nested tensor.
+    Component(usize),
 }
 
 /// One tensor of a checkpoint, at one of its paths.
@@ -86,6 +92,8 @@ impl Listing {
             listing: Self {
                 steps: Vec::new(),
                 found: Vec::new(),
+                tensors: Vec::new(),
+                arrays: Vec::new(),
                 names: String::new(),
                 by_name: OnceLock::new(),
             },
@@ -99,12 +107,17 @@ impl Listing {
         Ok(walk.listing)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.found.len()
+    /// Tensors, what should have been ones, and arrays, in the order of the file.
+    pub(crate) fn all<'c>(&'c self, document: &'c Document) -> impl ExactSizeIterator<Item = Entry<'c>> {
+        (0..self.found.len()).map(move |place| Entry { document, listing: self, place })
     }
 
-    pub(crate) fn entries<'c>(&'c self, document: &'c Document) -> impl ExactSizeIterator<Item = Entry<'c>> {
-        (0..self.found.len()).map(move |place| Entry { document, listing: self, place })
+    pub(crate) fn tensors<'c>(&'c self, document: &'c Document) -> impl ExactSizeIterator<Item = Entry<'c>> {
+        self.tensors.iter().map(move |&place| Entry { document, listing: self, place })
+    }
+
+    pub(crate) fn arrays<'c>(&'c self, document: &'c Document) -> impl ExactSizeIterator<Item = Entry<'c>> {
+        self.arrays.iter().map(move |&place| Entry { document, listing: self, place })
     }
 
     /// The last entry of a name.
@@ -171,8 +184,14 @@ impl Walk<'_> {
                 }
                 None => 0,
             };
-            if let Branches::Tensor(tensor) = into {
-                self.tensor(node, at, tensor)?;
+            match into {
+                Branches::Tensor(tensor) => self.tensor(node, at, tensor)?,
+                Branches::Damaged => self.add(node, at, None)?,
+                Branches::Array => {
+                    self.listing.arrays.push(self.listing.found.len());
+                    self.list(node, at, None)?;
+                }
+                Branches::Sequence | Branches::Set | Branches::Mapping | Branches::Object => {}
             }
             collect(value, &into, &mut children);
             if repeated {
@@ -194,14 +213,23 @@ impl Walk<'_> {
 
     fn tensor(&mut self, node: NodeId, at: usize, tensor: &Tensor) -> Result<()> {
         self.add(node, at, None)?;
-        for (place, (name, _)) in tensor.parts().into_iter().enumerate() {
-            self.listing.steps.push((at, Step::Part(name)));
+        for (place, (name, _)) in tensor.parts().enumerate() {
+            let step = match name {
+                Cow::Borrowed(name) => Step::Part(name),
+                Cow::Owned(_) => Step::Component(place),
+            };
+            self.listing.steps.push((at, step));
             self.add(node, self.listing.steps.len(), Some(place))?;
         }
         Ok(())
     }
 
     fn add(&mut self, node: NodeId, step: usize, part: Option<usize>) -> Result<()> {
+        self.listing.tensors.push(self.listing.found.len());
+        self.list(node, step, part)
+    }
+
+    fn list(&mut self, node: NodeId, step: usize, part: Option<usize>) -> Result<()> {
         let found = u64::try_from(self.listing.found.len()).unwrap_or(u64::MAX).saturating_add(1);
         limits::check("the number of paths to tensors", "tensors_listed", found, self.limits.tensors_listed)?;
         self.write_name(step)?;
@@ -267,6 +295,8 @@ impl Walk<'_> {
 
 enum Branches<'v> {
     Tensor(&'v Tensor),
+    Array,
+    Damaged,
     Sequence,
     Set,
     Mapping,
@@ -280,13 +310,18 @@ fn branches(document: &Document, node: NodeId) -> Option<Branches<'_>> {
         Node::Set(_) | Node::FrozenSet(_) => Branches::Set,
         Node::Dict(_) => Branches::Mapping,
         // The tar archives of torch 0.1 name tensors so.
-        Node::PersistentId(_) => Branches::Tensor(document.tensor(node)?),
+        Node::PersistentId(_) => match document.damage(node) {
+            Some(_) => Branches::Damaged,
+            None => Branches::Tensor(document.tensor(node)?),
+        },
         Node::Object(_) => match document.meaning(node)?.1 {
             Meaning::Tensor(_) => Branches::Tensor(document.tensor(node)?),
             Meaning::Deque { .. } => Branches::Sequence,
             Meaning::Set { .. } => Branches::Set,
             Meaning::Mapping { .. } => Branches::Mapping,
             Meaning::Opaque => Branches::Object,
+            Meaning::Array(_) => Branches::Array,
+            Meaning::Damaged(_) => Branches::Damaged,
             _ => return None,
         },
         _ => return None,
@@ -295,6 +330,7 @@ fn branches(document: &Document, node: NodeId) -> Option<Branches<'_>> {
 
 fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeId)>) {
     match branches {
+        Branches::Array | Branches::Damaged => return,
         Branches::Tensor(_) => {}
         Branches::Sequence => {
             out.extend(value.items().enumerate().map(|(index, item)| (Step::Index(index), item.id)))
@@ -395,6 +431,7 @@ fn spell(document: &Document, step: Step) -> PathElement {
         Step::Assigned(key) => PathElement::Key(format!("#dict/{}", spell_key(Value { document, id: key }))),
         Step::Index(index) => PathElement::Index(i64::try_from(index).unwrap_or(i64::MAX)),
         Step::Numbered(name, index) => PathElement::Key(format!("{name}/{index}")),
+        Step::Component(place) => PathElement::Key(format!("#component{place}")),
         Step::Part(name) if name.starts_with('#') => PathElement::Key(name.to_owned()),
         Step::Part(name) => PathElement::Key(format!("#{name}")),
     }
@@ -425,14 +462,19 @@ impl<'c> Entry<'c> {
         self.found().map_or_else(Vec::new, |found| path(self.document, &self.listing.steps, found.step))
     }
 
-    /// The tensor, or the part of one.
+    /// The tensor, or the part of one; `None` for one that is [damaged](Self::error).
     pub fn tensor(self) -> Option<&'c Tensor> {
         let found = self.found()?;
-        let tensor = self.document.tensor(found.node)?;
+        let tensor = self.document.tensor(found.node).or_else(|| self.document.array(found.node))?;
         match found.part {
             None => Some(tensor),
-            Some(place) => tensor.parts().into_iter().nth(place).map(|(_, part)| part),
+            Some(place) => tensor.part(place).map(|(_, part)| part),
         }
+    }
+
+    /// Why there is no tensor, in a checkpoint that was opened [leniently](crate::LoadOptions::lenient).
+    pub fn error(self) -> Option<&'c Error> {
+        self.document.damage(self.found()?.node)
     }
 
     /// Whether it is a part (`#indices`, `#q_scales`) of the tensor before it.

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use crate::backend::{MapLocation, Registry, Restored};
 use crate::byte_order::ByteOrder;
 use crate::document::Document;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::format::{Container, Format, Opened, Terms};
 use crate::limits::Limits;
 use crate::listing::{Entry, Listing};
+use crate::module;
 use crate::source::{self, Foreign, MemorySource, Mmap, ReadAt, Source, Tail};
 use crate::state_dict::{self, StateDict};
 use crate::storage::Storage;
 use crate::tensor::Tensor;
-use crate::torch::{Globals, Verdict};
+use crate::torch::{Faults, Globals, Verdict};
 use crate::value::Value;
 
 /// How to open a checkpoint.
@@ -38,6 +39,7 @@ pub struct LoadOptions {
     limits: Limits,
     default_byte_order: ByteOrder,
     offset: u64,
+    faults: Faults,
 }
 
 impl Default for LoadOptions {
@@ -49,6 +51,7 @@ impl Default for LoadOptions {
             limits: Limits::default(),
             default_byte_order: ByteOrder::Little,
             offset: 0,
+            faults: Faults::Refused,
         }
     }
 }
@@ -106,6 +109,17 @@ impl LoadOptions {
         self
     }
 
+    /// Opens a checkpoint although some of its tensors contradict themselves or their storages, as after a transfer
+    /// that was cut short: those are [marked](crate::Entry::error), and the others are read.
+    ///
+    /// A container or a pickle that cannot be read at all is an error nevertheless, and so is what the policy
+    /// refuses or a limit forbids.
+    #[must_use]
+    pub fn lenient(mut self, lenient: bool) -> Self {
+        self.faults = if lenient { Faults::Kept } else { Faults::Refused };
+        self
+    }
+
     /// Opens a file. Tensor data is read when asked for.
     ///
     /// # Errors
@@ -147,12 +161,13 @@ impl LoadOptions {
 
     fn open_source(&self, source: Arc<dyn Source>, safetensors: bool) -> Result<Checkpoint> {
         // A new option must be used here, or this line breaks.
-        let Self { map_location, mmap: _, globals, limits, default_byte_order, offset } = self;
+        let Self { map_location, mmap: _, globals, limits, default_byte_order, offset, faults } = self;
         let source = match *offset {
             0 => source,
             start => Arc::new(Tail { source, start }),
         };
-        let terms = Terms { byte_order: *default_byte_order, globals, limits, safetensors };
+        let (byte_order, faults) = (*default_byte_order, *faults);
+        let terms = Terms { byte_order, globals, limits, safetensors, faults };
         let Opened { container, document, globals } = Container::open(source, terms)?;
         let listing = Listing::of(&document, document.graph.root(), limits)?;
         Ok(Checkpoint {
@@ -247,24 +262,37 @@ impl Checkpoint {
         self.entries().filter_map(|entry| Some((entry.name(), entry.tensor()?)))
     }
 
-    /// Every tensor with its path.
+    /// Every tensor with its path; also those that are [damaged](Entry::error).
     pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
-        self.listing.entries(&self.document)
+        self.listing.tensors(&self.document)
     }
 
-    /// The tensor of a name, as [`tensors`](Self::tensors) gives them.
+    /// Every NumPy array of numbers with its path, in the order of the file.
+    pub fn arrays(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        self.listing.arrays(&self.document)
+    }
+
+    /// The tensor of a name, as [`tensors`](Self::tensors) gives them, or the array.
     ///
     /// # Errors
-    /// `Misuse` with the nearest names that are there.
+    /// `Misuse` with the nearest names that are there, `Malformed` for a tensor that is damaged.
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
-        self.listing.find(&self.document, name).and_then(Entry::tensor).ok_or_else(|| {
-            let names: Vec<&str> = self.entries().map(Entry::name).collect();
+        let entry = self.listing.find(&self.document, name);
+        if let Some(error) = entry.and_then(Entry::error) {
+            return Err(Error::from(Reason::Damaged(error.to_string())).in_tensor(name));
+        }
+        entry.and_then(Entry::tensor).ok_or_else(|| {
+            let names: Vec<&str> = self.listing.all(&self.document).map(Entry::name).collect();
             Error::misuse(state_dict::missing(name, names.into_iter()))
         })
     }
 
     /// The model's tensors: the root's, or those under a customary key (`state_dict`, `model_state_dict`,
-    /// `model`, `module`, `params_ema`, `params`, `ema`, …), the first in this order that holds any.
+    /// `model`, `module`, `params_ema`, `params`, `ema`, …), the first in this order that holds any. NumPy arrays
+    /// are tensors here.
+    ///
+    /// A pickled `torch.nn.Module`, read with [`Globals::inert`], gives its parameters and buffers by the names that
+    /// its own `state_dict()` would give them.
     ///
     /// # Errors
     /// `LimitExceeded` where too many paths lead to tensors.
@@ -281,6 +309,9 @@ impl Checkpoint {
     }
 
     fn state_dict_below(&self, value: Value<'_>) -> Result<StateDict> {
+        if let Some(state_dict) = module::state_dict(value, &self.limits)? {
+            return Ok(state_dict);
+        }
         if value.is(self.root()) {
             return Ok(StateDict::of(&self.document, &self.listing));
         }
@@ -356,7 +387,7 @@ impl std::fmt::Debug for Checkpoint {
             f,
             "Checkpoint({}, {} tensors, {} storages)",
             self.format(),
-            self.listing.len(),
+            self.entries().len(),
             self.storages().len()
         )
     }

@@ -8,6 +8,8 @@ use crate::value::{Value, ValueKind};
 pub(crate) struct Repr {
     out: String,
     budget: usize,
+    /// Whether objects are written with what they were to be made from, or by their class alone.
+    objects: bool,
 }
 
 const DEPTH: usize = 8;
@@ -15,16 +17,16 @@ const DEPTH: usize = 8;
 impl Repr {
     /// For messages and listings.
     pub(crate) fn short(value: Value<'_>) -> String {
-        Self::within(value, 200)
+        Self::within(value, 200, true)
     }
 
     /// For dictionary keys in paths, where two keys must not look alike.
     pub(crate) fn key(value: Value<'_>) -> String {
-        Self::within(value, 4000)
+        Self::within(value, 4000, false)
     }
 
-    fn within(value: Value<'_>, budget: usize) -> String {
-        let mut repr = Self { out: String::new(), budget };
+    fn within(value: Value<'_>, budget: usize, objects: bool) -> String {
+        let mut repr = Self { out: String::new(), budget, objects };
         repr.value(value, 0);
         repr.out
     }
@@ -69,6 +71,16 @@ impl Repr {
                 let what = if tensor.is_parameter() { "parameter" } else { "tensor" };
                 let _ = write!(self.out, "<{what} {} {:?}>", tensor.dtype(), tensor.shape());
             }
+            ValueKind::Array(array) => {
+                let _ = write!(self.out, "<array {} {:?}>", array.dtype(), array.shape());
+            }
+            ValueKind::Path(text) | ValueKind::Time(text) => {
+                let class = value.class().unwrap_or_default();
+                self.out.push_str(class.rsplit('.').next().unwrap_or(class));
+                self.out.push('(');
+                self.text(text.chars().map(Ok));
+                self.out.push(')');
+            }
             ValueKind::Storage(storage, dtype) => {
                 let dtype = dtype.map_or("untyped", crate::DType::name);
                 let _ = write!(self.out, "<storage {dtype}, {} bytes>", storage.nbytes());
@@ -76,6 +88,7 @@ impl Repr {
             ValueKind::Global(name) => {
                 let _ = write!(self.out, "<{name}>");
             }
+            ValueKind::Damaged(_) => self.out.push_str("<damaged>"),
             ValueKind::Tuple => {
                 let one = value.len() == 1;
                 self.sequence(value, depth, "(", if one { ",)" } else { ")" });
@@ -91,6 +104,7 @@ impl Repr {
             ValueKind::OrderedDict => self.mapping(value, depth, "OrderedDict({", "})"),
             ValueKind::Counter => self.mapping(value, depth, "Counter({", "})"),
             ValueKind::DefaultDict => self.mapping(value, depth, "defaultdict({", "})"),
+            ValueKind::Object if self.objects => self.object(value, depth),
             ValueKind::Object => {
                 let _ = write!(self.out, "<{}>", value.class().unwrap_or("object"));
             }
@@ -131,6 +145,41 @@ impl Repr {
             }
         }
         self.out.push_str(close);
+    }
+
+    /// The call that would make it: arguments, keyword arguments, then its attributes.
+    fn object(&mut self, value: Value<'_>, depth: usize) {
+        self.out.push_str(value.class().unwrap_or("object"));
+        self.out.push('(');
+        if depth >= DEPTH {
+            self.out.push_str("…)");
+            return;
+        }
+        let partial = partial(value);
+        let (args, kwargs): (Vec<_>, _) = match partial {
+            Some([function, args, kwargs]) => {
+                (std::iter::once(function).chain(args.items()).collect(), Some(kwargs))
+            }
+            None => (value.args().take(self.budget).collect(), value.kwargs()),
+        };
+        let attributes = if partial.is_some() { None } else { Some(value.attributes()) };
+        let named = kwargs.into_iter().flat_map(Value::entries).chain(attributes.into_iter().flatten());
+        let all =
+            args.into_iter().map(|arg| (None, arg)).chain(named.map(|(name, value)| (Some(name), value)));
+        for (place, (name, value)) in all.enumerate() {
+            if !self.separate(place) {
+                break;
+            }
+            match name.map(Value::kind) {
+                Some(ValueKind::Str(name)) => {
+                    let _ = write!(self.out, "{name}=");
+                }
+                Some(_) => self.out.push_str("…="),
+                None => {}
+            }
+            self.value(value, depth.saturating_add(1));
+        }
+        self.out.push(')');
     }
 
     /// Writes the comma before all but the first; says whether there is room for more.
@@ -208,6 +257,12 @@ impl Repr {
         }
         self.out.push(quote);
     }
+}
+
+/// The function, arguments and keyword arguments of a `functools.partial`, which its state holds.
+fn partial(value: Value<'_>) -> Option<[Value<'_>; 3]> {
+    let mut state = value.state().filter(|_| value.class() == Some("functools.partial"))?.items();
+    Some([state.next()?, state.next()?, state.next()?])
 }
 
 /// Whether Python's `repr` writes a character as it is: Unicode's spaces, controls and unassigned are not.

@@ -3,10 +3,12 @@
 use indexmap::IndexMap;
 
 use crate::document::Document;
+use crate::dtensor::DTensor;
 use crate::error::{Error, Result};
-use crate::listing::Listing;
+use crate::listing::{Entry, Listing};
+use crate::module;
 use crate::suggest;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorKind};
 use crate::value::{Value, ValueKind};
 
 /// Tensors by name, in the order of the file.
@@ -93,15 +95,28 @@ impl StateDict {
         suggest::nearest(name, self.names())
     }
 
-    /// The tensors of a listing, named by the path from where it began; parts belong to their wholes.
+    /// The tensors and arrays of a listing, named by the path from where it began; parts belong to their wholes.
     pub(crate) fn of(document: &Document, listing: &Listing) -> Self {
-        let mut tensors = IndexMap::with_capacity(listing.len());
-        for entry in listing.entries(document).filter(|entry| !entry.is_part()) {
-            if let Some(tensor) = entry.tensor() {
+        let entries = listing.all(document);
+        let mut tensors = IndexMap::with_capacity(entries.len());
+        for entry in entries.filter(|entry| !entry.is_part()) {
+            if let Some(tensor) = whole(entry) {
                 tensors.insert(entry.name().to_owned(), tensor.clone());
             }
         }
         Self { tensors }
+    }
+}
+
+/// The tensor of an entry; of a distributed one what this process held, where that is all of it.
+fn whole<'c>(entry: Entry<'c>) -> Option<&'c Tensor> {
+    let tensor = entry.tensor()?;
+    match tensor.kind() {
+        TensorKind::Wrapper { .. } => {
+            let distributed = entry.value().as_dtensor().filter(DTensor::is_whole);
+            Some(distributed.map_or(tensor, |distributed| distributed.local))
+        }
+        _ => Some(tensor),
     }
 }
 
@@ -171,9 +186,11 @@ fn entry<'c>(value: Value<'c>, key: &str) -> Option<Value<'c>> {
     if value.is_mapping() { value.find(key) } else { None }
 }
 
-/// Whether a mapping holds tensors, directly or under a customary key.
+/// Whether a value is a module, or a mapping that holds tensors, directly or under a customary key.
 fn leads_to_tensors(value: Value<'_>) -> bool {
-    let tensors =
-        |value: Value<'_>| value.entries().any(|(_, value)| matches!(value.kind(), ValueKind::Tensor(_)));
+    let tensors = |value: Value<'_>| {
+        let is_one = |value: Value<'_>| matches!(value.kind(), ValueKind::Tensor(_) | ValueKind::Array(_));
+        module::is_module(value) || value.entries().any(|(_, value)| is_one(value))
+    };
     tensors(value) || CUSTOMARY.iter().filter_map(|key| entry(value, key)).any(tensors)
 }

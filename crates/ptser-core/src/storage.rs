@@ -8,7 +8,7 @@ use crate::byte_order::{ByteOrder, swap_in_place};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
-use crate::source::Source;
+use crate::source::{MemorySource, Source};
 
 /// The bytes behind one or more tensors: one per storage of the writer, however many tensors view it.
 ///
@@ -66,6 +66,25 @@ impl Storage {
     pub(crate) fn part(description: Description, whole: Self, start: u64) -> Self {
         let content = Part { whole: whole.clone(), start, nbytes: description.nbytes };
         Self::made(description, Box::new(content), Some((whole, start)))
+    }
+
+    /// A storage whose bytes lie in the pickle itself, or were made from what does.
+    pub(crate) fn in_memory(
+        dtype: Option<DType>,
+        byte_order: ByteOrder,
+        bytes: impl AsRef<[u8]> + Send + Sync + 'static,
+    ) -> Self {
+        let source = MemorySource(bytes);
+        let nbytes = source.size();
+        let description = Description {
+            key: "".into(),
+            dtype,
+            nbytes,
+            location: Location::cpu(),
+            byte_order,
+            expanded_bytes: 0,
+        };
+        Self::new(description, Span { source: Arc::new(source), at: 0, nbytes, name: "in the pickle".into() })
     }
 
     fn made(description: Description, content: Box<dyn Content>, whole: Option<(Self, u64)>) -> Self {

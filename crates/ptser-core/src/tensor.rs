@@ -45,6 +45,8 @@ pub enum TensorKind {
     Sparse(Box<Sparse>),
     /// Integers with a scale and a zero point.
     Quantized(Box<Quantized>),
+    /// Components of different shapes.
+    Nested(Box<Nested>),
     /// A tensor subclass that holds its data in its attributes.
     Wrapper {
         /// The device that the subclass reports.
@@ -88,6 +90,16 @@ pub struct Sparse {
     pub is_coalesced: Option<bool>,
 }
 
+/// The components of a nested tensor, and the buffer that they are views of.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Nested {
+    /// All of it, one-dimensional.
+    pub buffer: Tensor,
+    /// Views of the buffer.
+    pub components: Vec<Tensor>,
+}
+
 /// The parameters of a quantized tensor.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -107,6 +119,8 @@ pub enum Quantized {
         zero_points: QuantizedParameter,
         /// The axis of the channels.
         axis: usize,
+        /// Whether PyTorch calculates with them in binary32: `per_channel_affine_float_qparams`.
+        float_qparams: bool,
     },
 }
 
@@ -115,7 +129,7 @@ pub enum Quantized {
 #[non_exhaustive]
 pub enum QuantizedParameter {
     /// A one-dimensional tensor.
-    Tensor(Tensor),
+    Tensor(Box<Tensor>),
     /// Plain numbers.
     List(Vec<f64>),
 }
@@ -159,7 +173,7 @@ impl Tensor {
         self.dtype
     }
 
-    /// The sizes.
+    /// The sizes; of a nested tensor the number of components alone.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -207,7 +221,9 @@ impl Tensor {
     /// The layout, as PyTorch names it.
     pub fn layout(&self) -> Layout {
         match &self.kind {
-            TensorKind::Strided | TensorKind::Meta | TensorKind::Quantized(_) => Layout::Strided,
+            TensorKind::Strided | TensorKind::Meta | TensorKind::Quantized(_) | TensorKind::Nested(_) => {
+                Layout::Strided
+            }
             TensorKind::Sparse(sparse) => sparse.layout,
             TensorKind::Wrapper { layout, .. } => *layout,
         }
@@ -215,7 +231,12 @@ impl Tensor {
 
     /// The number of elements.
     pub fn numel(&self) -> usize {
-        layout::numel(&self.shape).unwrap_or(usize::MAX)
+        match &self.kind {
+            TensorKind::Nested(nested) => {
+                nested.components.iter().map(Self::numel).fold(0, usize::saturating_add)
+            }
+            _ => layout::numel(&self.shape).unwrap_or(usize::MAX),
+        }
     }
 
     /// Bytes of all elements once they lie side by side; what the tensor takes in its storage may be less
@@ -229,23 +250,31 @@ impl Tensor {
         layout::is_contiguous(&self.shape, &self.stride)
     }
 
-    /// The parts of a sparse or quantized tensor by PyTorch's names, each a tensor of its own.
-    pub fn parts(&self) -> Vec<(&'static str, &Self)> {
+    /// The parts of a sparse, quantized or nested tensor by PyTorch's names, each a tensor of its own.
+    pub fn parts(&self) -> impl Iterator<Item = (Cow<'static, str>, &Self)> {
+        (0..).map_while(|place| self.part(place))
+    }
+
+    /// The part at a place.
+    pub(crate) fn part(&self, place: usize) -> Option<(Cow<'static, str>, &Self)> {
         match &self.kind {
-            TensorKind::Sparse(sparse) => sparse.parts.iter().map(|(name, part)| (*name, part)).collect(),
+            TensorKind::Sparse(sparse) => sparse.parts.get(place).map(|(name, part)| ((*name).into(), part)),
             TensorKind::Quantized(quantized) => match &**quantized {
-                Quantized::PerTensor { .. } => Vec::new(),
+                Quantized::PerTensor { .. } => None,
                 Quantized::PerChannel { scales, zero_points, .. } => {
-                    let mut parts = Vec::new();
-                    for (name, parameter) in [("q_scales", scales), ("q_zero_points", zero_points)] {
-                        if let QuantizedParameter::Tensor(tensor) = parameter {
-                            parts.push((name, tensor));
-                        }
-                    }
-                    parts
+                    let parameters = [("q_scales", scales), ("q_zero_points", zero_points)];
+                    let mut tensors =
+                        parameters.into_iter().filter_map(|(name, parameter)| match parameter {
+                            QuantizedParameter::Tensor(tensor) => Some((name.into(), &**tensor)),
+                            QuantizedParameter::List(_) => None,
+                        });
+                    tensors.nth(place)
                 }
             },
-            TensorKind::Strided | TensorKind::Meta | TensorKind::Wrapper { .. } => Vec::new(),
+            TensorKind::Nested(nested) => {
+                nested.components.get(place).map(|part| (format!("component{place}").into(), part))
+            }
+            TensorKind::Strided | TensorKind::Meta | TensorKind::Wrapper { .. } => None,
         }
     }
 
@@ -253,7 +282,7 @@ impl Tensor {
     /// give their integers. Borrowed where they lie so in memory already.
     ///
     /// # Errors
-    /// `Unsupported` for meta and sparse tensors and wrapper subclasses, which have no such bytes;
+    /// `Unsupported` for meta, sparse and nested tensors and wrapper subclasses, which have no such bytes;
     /// `LimitExceeded` where an expanded view would take more memory than
     /// [`Limits::expanded_bytes`](crate::Limits::expanded_bytes) allows; `Malformed` where the record is damaged
     /// or the indices of a sparse tensor leave it; `Io`.
@@ -340,6 +369,7 @@ impl Tensor {
             TensorKind::Sparse(sparse) => {
                 format!("a {} tensor has no values in C order; read its parts", sparse.layout.name())
             }
+            TensorKind::Nested(_) => "a nested tensor has no values in C order; read its parts".to_owned(),
             TensorKind::Wrapper { .. } => "a wrapper subclass holds its values in its attributes".to_owned(),
             TensorKind::Strided | TensorKind::Quantized(_) => "the tensor has no storage".to_owned(),
         };

@@ -138,6 +138,10 @@ pub(super) fn describe(value: Value<'_>) -> String {
         ValueKind::Tensor(_) => "a tensor; read it with as_tensor".into(),
         ValueKind::Storage(..) => "a storage; read it with kind".into(),
         ValueKind::Global(name) => format!("the global {}", short(name)),
+        ValueKind::Damaged(error) => format!("what is damaged: {error}"),
+        ValueKind::Path(path) => format!("the path {}", short(path)),
+        ValueKind::Time(time) => format!("the time {time}"),
+        ValueKind::Array(array) => format!("an array of {} of shape {:?}", array.dtype(), array.shape()),
         ValueKind::Object => format!("an object of {}", short(value.class().unwrap_or("no class"))),
     }
 }

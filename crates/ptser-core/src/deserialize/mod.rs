@@ -1,6 +1,7 @@
 //! Values into a caller's own types, through serde. Knows values, and nothing of the pickles behind them.
 
 mod access;
+mod array;
 mod failure;
 mod number;
 mod shape;
@@ -32,6 +33,8 @@ impl<'c> Value<'c> {
     /// | `None` | `()`, `Option::None` |
     /// | bools, integers, floats, text, bytes | themselves; an integer is a float where that is exact |
     /// | lists, tuples, sets, deques, `torch.Size`; bytes too | sequences, tuples |
+    /// | paths, points in time | text: `"/data/x"`, `"2024-01-02T03:04:05"` |
+    /// | NumPy arrays and scalars of numbers | sequences of sequences of numbers; numbers |
     /// | complex numbers | sequences of two floats |
     /// | dicts of every kind | maps, structs |
     /// | devices, dtypes, layouts, classes | their names: `"cuda:0"`, `"float32"`, `"strided"`, `"models.Net"` |
@@ -174,7 +177,11 @@ impl<'c> Deserializer<'c> for At<'c, '_> {
                 let parts = SeqDeserializer::new([re, im].into_iter());
                 numbers(parts, visitor).map_err(|failure| failure.of(self.value))
             }
-            ValueKind::Str(text) | ValueKind::Global(text) => self.text(text, visitor),
+            ValueKind::Str(text)
+            | ValueKind::Global(text)
+            | ValueKind::Path(text)
+            | ValueKind::Time(text) => self.text(text, visitor),
+            ValueKind::Array(array) => self.array(array, visitor),
             ValueKind::Device(location) => self.text(location.as_str(), visitor),
             ValueKind::DType(dtype) => self.text(dtype.name(), visitor),
             ValueKind::Layout(layout) => self.text(layout.name(), visitor),
@@ -188,7 +195,9 @@ impl<'c> Deserializer<'c> for At<'c, '_> {
             | ValueKind::Size
             | ValueKind::Set
             | ValueKind::FrozenSet => self.items(self.value.items(), visitor),
-            ValueKind::Tensor(_) | ValueKind::Storage(..) => Err(self.misfit(&visitor)),
+            ValueKind::Tensor(_) | ValueKind::Storage(..) | ValueKind::Damaged(_) => {
+                Err(self.misfit(&visitor))
+            }
             ValueKind::Dict
             | ValueKind::OrderedDict
             | ValueKind::Counter

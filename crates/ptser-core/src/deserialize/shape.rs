@@ -114,13 +114,17 @@ pub(super) fn is_single(value: Value<'_>) -> bool {
             | ValueKind::BigInt(_)
             | ValueKind::Float(_)
             | ValueKind::Str(_)
+            | ValueKind::Path(_)
+            | ValueKind::Time(_)
     )
 }
 
 /// The name that a value is: of a field, of a variant.
 pub(super) fn tag(value: Value<'_>) -> Option<Cow<'_, str>> {
     Some(match value.kind() {
-        ValueKind::Str(text) | ValueKind::Global(text) => text.into(),
+        ValueKind::Str(text) | ValueKind::Global(text) | ValueKind::Path(text) | ValueKind::Time(text) => {
+            text.into()
+        }
         ValueKind::Device(location) => location.as_str().into(),
         ValueKind::DType(dtype) => dtype.name().into(),
         ValueKind::Layout(layout) => layout.name().into(),

@@ -14,7 +14,7 @@ use crate::error::{Error, Reason, Result};
 use crate::limits::Limits;
 use crate::source::{MemorySource, Source};
 use crate::storage::Storage;
-use crate::torch::{Globals, Named, StorageRef, StorageTable};
+use crate::torch::{Faults, Globals, Named, StorageRef, StorageTable};
 use crate::value::{Value, ValueKind};
 
 /// On what terms a source is opened.
@@ -26,6 +26,7 @@ pub(crate) struct Terms<'t> {
     pub(crate) limits: &'t Limits,
     /// Whether a safetensors file is what the caller means.
     pub(crate) safetensors: bool,
+    pub(crate) faults: Faults,
 }
 
 /// What is known of a container once it is open.
@@ -55,22 +56,22 @@ impl Container {
     }
 
     fn open_within(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
-        let Terms { globals, limits, safetensors, .. } = nesting.terms;
+        let Terms { globals, limits, safetensors, faults, .. } = nesting.terms;
         match sniff(&*source, limits)? {
             Sniffed::Zip => Self::open_zip(source, nesting),
             Sniffed::Legacy => {
                 let mut stream = LegacyStream::open(source, 0, globals, limits)?;
                 let pickle = std::mem::take(&mut stream.pickle);
                 let mut storages = nesting.around(LegacyStorages::new(&stream, limits), &pickle);
-                let document = Document::read(pickle, globals, &mut storages)?;
+                let document = Document::read(pickle, globals, faults, &mut storages)?;
                 Ok(Self::other(Format::Legacy, Some(storages.table.end), document, globals))
             }
             Sniffed::Tar => {
                 let mut file = TarFile::open(&source, globals, limits)?;
                 let pickle = std::mem::take(&mut file.pickle);
                 let mut table = nesting.around(file, &pickle);
-                let document =
-                    Document::read(pickle, globals, &mut table).map_err(|error| error.in_record("pickle"))?;
+                let document = Document::read(pickle, globals, faults, &mut table)
+                    .map_err(|error| error.in_record("pickle"))?;
                 Ok(Self::other(Format::Tar, None, document, globals))
             }
             Sniffed::Safetensors if !safetensors => {
@@ -84,20 +85,20 @@ impl Container {
             Sniffed::Pickle => {
                 let (pickle, end) = take(&*source, 0, limits.pickle_bytes)?;
                 let mut table = nesting.around(NoStorages, &pickle);
-                let document = Document::read(pickle, globals, &mut table)?;
+                let document = Document::read(pickle, globals, faults, &mut table)?;
                 Ok(Self::other(Format::Pickle, Some(end), document, globals))
             }
         }
     }
 
     fn open_zip(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
-        let Terms { byte_order, globals, limits, .. } = nesting.terms;
+        let Terms { byte_order, globals, limits, faults, .. } = nesting.terms;
         let file = Arc::new(ZipFile::open(source, byte_order, limits)?);
         // TorchScript names the classes of its own program; they are inert whatever the policy.
         let globals = if file.format() == Format::TorchScript { Globals::inert() } else { globals.clone() };
         let pickle = file.pickle(limits)?;
         let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), limits), &pickle);
-        let document = Document::read(pickle, &globals, &mut storages).map_err(|error| {
+        let document = Document::read(pickle, &globals, faults, &mut storages).map_err(|error| {
             // Other errors are about what the pickle's objects say, or about another record.
             let in_pickle = error.offset().is_some() || matches!(error.reason(), Reason::Pickle(_));
             if in_pickle { error.in_record("data.pkl") } else { error }

@@ -2,13 +2,13 @@
 //! before it, so one pass forward without recursion settles all of them, and every tensor is checked here.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 
 use super::globals::Globals;
 use super::names::{Known, known};
-use super::persistent::{Named, Pid, StorageRef, StorageTable};
+use super::persistent::{Named, StorageTable};
+use super::pids::{PidMeaning, Pids, pid_in};
 use crate::dtype::DType;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::location::Location;
 use crate::pickle::{Call, Graph, Node, NodeId, Object, SymbolId};
 use crate::storage::Storage;
@@ -36,6 +36,21 @@ pub(crate) enum Meaning {
     Bytes(Box<[u8]>),
     ByteArray(Box<[u8]>),
     Complex(f64, f64),
+    /// Numbers and texts of NumPy.
+    Bool(bool),
+    Int(i64),
+    Long([u8; 9]),
+    Float(f64),
+    Text(Box<str>),
+    DType(DType),
+    /// A place in [`Interpretation::arrays`].
+    Array(usize),
+    /// Of a file.
+    Path(Box<str>),
+    /// A point in time, as ISO 8601 has it.
+    Time(Box<str>),
+    /// A global by way of another: `module.Outer.Inner`.
+    Member(Box<str>),
     /// A tuple or list of integers.
     Size(NodeId),
     Device(Location),
@@ -43,6 +58,8 @@ pub(crate) enum Meaning {
     Tensor(TensorMeaning),
     /// A place in [`Interpretation::storages`], and the element type of its class.
     Storage(usize, Option<DType>),
+    /// A place in [`Interpretation::damages`].
+    Damaged(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,27 +81,18 @@ pub(crate) struct TensorMeaning {
 }
 
 /// The meanings of a graph.
+#[derive(Default)]
 pub(crate) struct Interpretation {
     /// One for each of [`Graph::objects`].
     pub(crate) meanings: Vec<Meaning>,
     pub(crate) tensors: Vec<Tensor>,
+    /// NumPy's.
+    pub(crate) arrays: Vec<Tensor>,
     /// In order of first appearance.
     pub(crate) storages: Vec<Storage>,
+    /// What was let pass, so that the rest could be read.
+    pub(crate) damages: Vec<Error>,
     pids: Pids,
-}
-
-/// What each persistent id names, in the order of the ids.
-type Pids = Vec<(NodeId, PidMeaning)>;
-
-/// What a persistent id names.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum PidMeaning {
-    /// A place in [`Interpretation::storages`], and the element type of the class it was asked for with.
-    Storage(usize, Option<DType>),
-    /// A place in [`Interpretation::tensors`].
-    Tensor(usize),
-    /// The node of a class.
-    Class(NodeId),
 }
 
 /// An error, and where in the graph it was found.
@@ -106,7 +114,7 @@ impl Interpretation {
     pub(crate) fn of_tensors(pids: &[NodeId], tensors: Vec<Tensor>) -> Self {
         let storages = tensors.iter().filter_map(|tensor| tensor.storage().cloned()).collect();
         let pids = pids.iter().enumerate().map(|(place, &id)| (id, PidMeaning::Tensor(place))).collect();
-        Self { meanings: Vec::new(), tensors, storages, pids }
+        Self { tensors, storages, pids, ..Self::default() }
     }
 
     /// What a persistent id names.
@@ -115,139 +123,92 @@ impl Interpretation {
     }
 }
 
-fn pid_in(pids: &Pids, id: NodeId) -> Option<PidMeaning> {
-    let place = pids.binary_search_by_key(&id, |&(id, _)| id).ok()?;
-    pids.get(place).map(|&(_, meaning)| meaning)
+/// What becomes of an object that contradicts itself or its storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Faults {
+    /// The checkpoint is refused.
+    #[default]
+    Refused,
+    /// The object is damaged, and so is what is made from it; the rest is read.
+    Kept,
 }
 
 /// Interprets a graph whose globals the policy has let through.
 pub(crate) fn interpret(
     graph: &Graph,
     globals: &Globals,
+    faults: Faults,
     storages: &mut dyn StorageTable,
 ) -> Result<Interpretation, Fault> {
     let known = graph.symbols().iter().map(|symbol| known(&symbol.full)).collect();
     let mut reading = Reading {
         graph,
         globals,
+        faults,
         known,
         meanings: Vec::with_capacity(graph.objects().len()),
         tensors: Vec::new(),
+        arrays: Vec::new(),
         storages: Vec::new(),
         pids: Vec::new(),
+        damages: Vec::new(),
         copies: Cell::new(graph.weight().saturating_mul(4).saturating_add(1 << 20)),
     };
     reading.settle_pids(storages)?;
     for (place, object) in graph.objects().iter().enumerate() {
-        let meaning = reading
-            .meaning(object, storages)
-            .map_err(|error| Fault { error, place: Place::Object(place) })?;
-        reading.meanings.push(meaning);
+        let meaning = reading.meaning(object, storages).or_else(|error| {
+            let made_from = reading.damaged_part(object);
+            reading.let_pass(error, made_from).map(Meaning::Damaged)
+        });
+        reading.meanings.push(meaning.map_err(|error| Fault { error, place: Place::Object(place) })?);
     }
-    let Reading { meanings, tensors, storages, pids, .. } = reading;
-    Ok(Interpretation { meanings, tensors, storages, pids })
+    let Reading { meanings, tensors, arrays, storages, pids, damages, .. } = reading;
+    Ok(Interpretation { meanings, tensors, arrays, storages, pids, damages })
 }
 
 /// The state of one pass.
 pub(super) struct Reading<'g> {
     pub(super) graph: &'g Graph,
     pub(super) globals: &'g Globals,
+    faults: Faults,
     /// One for each of [`Graph::symbols`].
     known: Vec<Option<Known>>,
     pub(super) meanings: Vec<Meaning>,
     pub(super) tensors: Vec<Tensor>,
-    storages: Vec<Storage>,
-    pids: Pids,
+    pub(super) arrays: Vec<Tensor>,
+    pub(super) storages: Vec<Storage>,
+    pub(super) pids: Pids,
+    damages: Vec<Error>,
     /// How many bytes and members may still be copied or looked over: objects can share their arguments, and a
     /// small file could ask for the same work without end.
     copies: Cell<usize>,
 }
 
 impl Reading<'_> {
-    fn settle_pids(&mut self, table: &mut dyn StorageTable) -> Result<(), Fault> {
-        let graph = self.graph;
-        // One id may be named many times, as one object.
-        let mut asked: Vec<(NodeId, Pid)> = Vec::new();
-        let mut places: HashMap<NodeId, usize> = HashMap::new();
-        let mut uses: Vec<(NodeId, usize)> = Vec::new();
-        for (id, pid) in graph.persistent_ids() {
-            let place = match places.get(&pid) {
-                Some(place) => *place,
-                None => {
-                    let named = self.pid(pid).map_err(|error| Fault { error, place: Place::Node(id) })?;
-                    let place = asked.len();
-                    asked.push((id, named));
-                    places.insert(pid, place);
-                    place
-                }
-            };
-            uses.push((id, place));
+    /// Keeps an error, where faults are kept: the place among the damages. What is made from something damaged has
+    /// its error.
+    pub(super) fn let_pass(&mut self, error: Error, made_from: Option<usize>) -> Result<usize> {
+        let passes = matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Unsupported);
+        if self.faults == Faults::Refused || !passes {
+            return Err(error);
         }
-        let references: Vec<&StorageRef> = asked
-            .iter()
-            .filter_map(|(_, pid)| match pid {
-                Pid::Storage(reference) => Some(reference),
-                Pid::Class(_) | Pid::Named(_) => None,
-            })
-            .collect();
-        table.prepare(&references).map_err(|error| Fault { error, place: Place::Node(graph.root()) })?;
-
-        let mut found = Vec::with_capacity(asked.len());
-        let mut by_storage: HashMap<usize, usize> = HashMap::new();
-        let mut by_name: HashMap<&str, PidMeaning> = HashMap::new();
-        for (id, pid) in &asked {
-            let fault = |error| Fault { error, place: Place::Node(*id) };
-            found.push(match pid {
-                Pid::Class(class) => PidMeaning::Class(*class),
-                Pid::Storage(reference) => {
-                    let storage = table.storage(reference).map_err(|error| {
-                        fault(match error.record() {
-                            None => error.in_record(&format!("data/{}", reference.key)),
-                            Some(_) => error,
-                        })
-                    })?;
-                    PidMeaning::Storage(self.place_storage(storage, &mut by_storage), reference.dtype)
-                }
-                Pid::Named(name) => match by_name.get(name.as_str()) {
-                    Some(meaning) => *meaning,
-                    None => {
-                        let named = table.named(name).map_err(fault)?;
-                        let meaning = match named {
-                            Some(Named::Storage(storage)) => {
-                                let dtype = storage.dtype();
-                                PidMeaning::Storage(self.place_storage(storage, &mut by_storage), dtype)
-                            }
-                            Some(Named::Tensor(tensor)) => {
-                                if let Some(storage) = tensor.storage() {
-                                    self.place_storage(storage.clone(), &mut by_storage);
-                                }
-                                self.tensors.push(tensor);
-                                PidMeaning::Tensor(self.tensors.len().saturating_sub(1))
-                            }
-                            None => {
-                                let what = format!("the persistent id {name:?} names nothing");
-                                return Err(fault(Reason::Object(what).into()));
-                            }
-                        };
-                        by_name.insert(name, meaning);
-                        meaning
-                    }
-                },
-            });
-        }
-        self.pids = uses
-            .into_iter()
-            .filter_map(|(id, place)| found.get(place).map(|&meaning| (id, meaning)))
-            .collect();
-        Ok(())
+        Ok(made_from.unwrap_or_else(|| {
+            self.damages.push(error);
+            self.damages.len().saturating_sub(1)
+        }))
     }
 
-    /// The place of a storage, once however often it is named.
-    fn place_storage(&mut self, storage: Storage, places: &mut HashMap<usize, usize>) -> usize {
-        *places.entry(storage.id()).or_insert_with(|| {
-            self.storages.push(storage);
-            self.storages.len().saturating_sub(1)
-        })
+    /// The damage of something among the arguments of a call, or in a tuple among them.
+    fn damaged_part(&self, object: &Object) -> Option<usize> {
+        const ARGS: usize = 16;
+        let damage = |id: NodeId| match (self.meaning_of(id), pid_in(&self.pids, id)) {
+            (Some(&Meaning::Damaged(place)), _) | (_, Some(PidMeaning::Damaged(place))) => Some(place),
+            _ => None,
+        };
+        let members = |id: NodeId| self.graph.tuple(id).into_iter().flatten().copied().take(ARGS);
+        let states = object.more.iter().flat_map(|more| &more.states).copied().take(1);
+        let mut parts = std::iter::once(object.args).chain(states).flat_map(members);
+        parts.find_map(|part| damage(part).or_else(|| members(part).find_map(damage)))
     }
 
     /// Pays for copying or looking over `amount` bytes or members.
@@ -292,6 +253,10 @@ impl Reading<'_> {
             (Call::Reduce, Known::StorageClass(dtype)) if self.globals.is_inert() => {
                 self.storage_of_numbers(dtype, args)?
             }
+            (Call::Reduce, Known::Numpy(call)) => match self.numpy(call, object, args)? {
+                Some(meaning) => meaning,
+                None => return self.unknown_call(object),
+            },
             (Call::Reduce, known) => match self.value(known, args)? {
                 Some(meaning) => meaning,
                 None => return self.unknown_call(object),
@@ -315,8 +280,14 @@ impl Reading<'_> {
         if !more.items.is_empty() && !grows {
             return wrong("items are added to a");
         }
-        let has_attributes =
-            matches!(meaning, Meaning::Mapping { .. } | Meaning::Deque { .. } | Meaning::Tensor(_));
+        let has_attributes = matches!(
+            meaning,
+            Meaning::Mapping { .. }
+                | Meaning::Deque { .. }
+                | Meaning::Tensor(_)
+                | Meaning::DType(_)
+                | Meaning::Array(_)
+        );
         if !more.states.is_empty() && !has_attributes {
             return wrong("a state is given to a");
         }
@@ -345,7 +316,7 @@ impl Reading<'_> {
     }
 
     fn is_opaque(&self, id: NodeId) -> bool {
-        self.meaning_of(id).is_some_and(|meaning| matches!(meaning, Meaning::Opaque))
+        self.meaning_of(id).is_some_and(|meaning| matches!(meaning, Meaning::Opaque | Meaning::Member(_)))
     }
 
     /// The meaning of an object that came before.

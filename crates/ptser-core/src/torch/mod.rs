@@ -4,15 +4,20 @@
 mod globals;
 mod interpret;
 mod names;
+mod nested;
+mod numpy;
 mod persistent;
+mod pids;
 mod python2;
 mod rebuild;
 mod reduce;
 mod sparse;
+mod stdlib;
 
 pub use globals::{Globals, Verdict};
-pub(crate) use interpret::{Interpretation, MappingKind, Meaning, PidMeaning, Place, interpret};
+pub(crate) use interpret::{Faults, Interpretation, MappingKind, Meaning, Place, interpret};
 pub(crate) use names::{Known, is_type_tag, known};
 pub(crate) use persistent::{Named, StorageRef, StorageTable};
+pub(crate) use pids::PidMeaning;
 pub(crate) use python2::rename;
 pub(crate) use rebuild::{check_inside, shaped};

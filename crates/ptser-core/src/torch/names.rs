@@ -38,6 +38,31 @@ pub(crate) enum Known {
     /// `torch.nn.parameter.Parameter`.
     Parameter,
     Rebuild(Rebuild),
+    Numpy(Numpy),
+    /// A class of `pathlib`.
+    Path {
+        windows: bool,
+    },
+    Time(Moment),
+    /// `getattr`: how nested classes and members of enumerations are named.
+    GetAttr,
+}
+
+/// What NumPy's pickles call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numpy {
+    Reconstruct,
+    FromBuffer,
+    Scalar,
+    DType,
+}
+
+/// Points in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Date,
+    Clock,
+    Both,
 }
 
 /// PyTorch's functions that rebuild tensors.
@@ -56,6 +81,7 @@ pub(crate) enum Rebuild {
     DeviceFromNumpy,
     FromType,
     FromTypeV2,
+    Nested,
 }
 
 /// PyTorch's quantization schemes.
@@ -90,7 +116,17 @@ pub(crate) fn known(full: &str) -> Option<Known> {
         "torch.storage._load_from_bytes" => Known::LoadFromBytes,
         "torch.Tensor" => Known::Tensor,
         "torch.nn.parameter.Parameter" => Known::Parameter,
-        _ => return rebuild(full).map(Known::Rebuild).or_else(|| in_torch(full.strip_prefix("torch.")?)),
+        "builtins.getattr" => Known::GetAttr,
+        "datetime.datetime" => Known::Time(Moment::Both),
+        "datetime.date" => Known::Time(Moment::Date),
+        "datetime.time" => Known::Time(Moment::Clock),
+        _ => {
+            return rebuild(full)
+                .map(Known::Rebuild)
+                .or_else(|| in_torch(full.strip_prefix("torch.")?))
+                .or_else(|| in_numpy(full.strip_prefix("numpy.")?).map(Known::Numpy))
+                .or_else(|| in_pathlib(full.strip_prefix("pathlib.")?));
+        }
     })
 }
 
@@ -110,6 +146,27 @@ fn rebuild(full: &str) -> Option<Rebuild> {
         // Old files call the module torch.tensor.
         "torch._tensor._rebuild_from_type" | "torch.tensor._rebuild_from_type" => Rebuild::FromType,
         "torch._tensor._rebuild_from_type_v2" => Rebuild::FromTypeV2,
+        "torch._utils._rebuild_nested_tensor" => Rebuild::Nested,
+        _ => return None,
+    })
+}
+
+/// NumPy 2 calls its `core` `_core`.
+fn in_numpy(rest: &str) -> Option<Numpy> {
+    Some(match rest {
+        "core.multiarray._reconstruct" | "_core.multiarray._reconstruct" => Numpy::Reconstruct,
+        "core.multiarray.scalar" | "_core.multiarray.scalar" => Numpy::Scalar,
+        "core.numeric._frombuffer" | "_core.numeric._frombuffer" => Numpy::FromBuffer,
+        "dtype" => Numpy::DType,
+        _ => return None,
+    })
+}
+
+/// Python 3.13 keeps the classes in `pathlib._local`.
+fn in_pathlib(rest: &str) -> Option<Known> {
+    Some(match rest.strip_prefix("_local.").unwrap_or(rest) {
+        "Path" | "PosixPath" | "PurePath" | "PurePosixPath" => Known::Path { windows: false },
+        "WindowsPath" | "PureWindowsPath" => Known::Path { windows: true },
         _ => return None,
     })
 }
@@ -176,7 +233,11 @@ impl Known {
             | Self::Deque
             | Self::FrozenSet
             | Self::ScriptStorageClass(_)
-            | Self::Rebuild(Rebuild::FromType) => false,
+            | Self::Rebuild(Rebuild::FromType | Rebuild::Nested)
+            | Self::Numpy(_)
+            | Self::Path { .. }
+            | Self::Time(_)
+            | Self::GetAttr => false,
             Self::OrderedDict
             | Self::Counter
             | Self::Set

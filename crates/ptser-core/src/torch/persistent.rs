@@ -37,6 +37,8 @@ pub(super) enum Pid {
     Class(NodeId),
     /// Something that the container knows by this name: tar archives.
     Named(String),
+    /// A place in [`Interpretation::damages`](super::Interpretation::damages).
+    Damaged(usize),
 }
 
 /// What a container knows by a name.

@@ -36,8 +36,6 @@ impl Reading<'_> {
                 };
                 Ok(Meaning::Tensor(self.parameter_of(tensor, requires_grad)?))
             }
-            // Its argument is a NumPy array, which only an inert object can be.
-            Rebuild::DeviceFromNumpy => Ok(Meaning::Opaque),
             _ => {
                 let tensor = self.plain(function, args)?;
                 Ok(self.add(tensor))
@@ -103,17 +101,17 @@ impl Reading<'_> {
                 tensor.kind = TensorKind::Wrapper { device, layout };
                 self.with_flags(tensor, requires_grad, None)
             }
+            // The device is one without storages of its own, such as xla.
             (Rebuild::DeviceFromCpu, &[tensor, dtype, _device, requires_grad]) => {
-                let tensor = self.tensor(tensor)?.clone();
-                let dtype = self.dtype(dtype)?;
-                if dtype != tensor.dtype {
-                    return Err(Reason::Unsupported(format!(
-                        "a device tensor of {dtype} saved as {}",
-                        tensor.dtype
-                    ))
-                    .into());
-                }
+                let tensor = self.tensor(tensor)?.cast(self.dtype(dtype)?)?;
                 self.with_flags(tensor, requires_grad, None)
+            }
+            (Rebuild::DeviceFromNumpy, &[array, dtype, _device, requires_grad]) => {
+                let tensor = self.array_of(array)?.cast(self.dtype(dtype)?)?;
+                self.with_flags(tensor, requires_grad, None)
+            }
+            (Rebuild::Nested, &[buffer, sizes, strides, offsets]) => {
+                self.nested_tensor(buffer, sizes, strides, offsets)
             }
             _ => Err(self.wrong_count(function, args)),
         }
@@ -180,21 +178,28 @@ impl Reading<'_> {
         });
         let meaning = match requires_grad.or(state) {
             Some(requires_grad) => self.parameter_of(tensor, requires_grad)?,
-            None => {
-                let mut parameter = self.tensor(tensor)?.clone();
-                parameter.parameter = true;
-                parameter.requires_grad = true;
-                self.place(parameter)
-            }
+            None => self.parameter_with(tensor, true)?,
         };
         Ok(Meaning::Tensor(meaning))
     }
 
     fn parameter_of(&mut self, tensor: NodeId, requires_grad: NodeId) -> Result<TensorMeaning> {
+        let requires_grad = self.flag(requires_grad, "requires_grad")?;
+        self.parameter_with(tensor, requires_grad)
+    }
+
+    /// A parameter of the same class; a wrapper subclass keeps what it wraps.
+    fn parameter_with(&mut self, tensor: NodeId, requires_grad: bool) -> Result<TensorMeaning> {
         let mut parameter = self.tensor(tensor)?.clone();
         parameter.parameter = true;
-        parameter.requires_grad = self.flag(requires_grad, "requires_grad")?;
-        Ok(self.place(parameter))
+        parameter.requires_grad = requires_grad;
+        let wrapper = matches!(parameter.kind, TensorKind::Wrapper { .. });
+        let mut meaning = self.place(parameter);
+        if let Some(&Meaning::Tensor(inner)) = self.meaning_of(tensor) {
+            meaning.class = inner.class;
+            meaning.attributes = inner.attributes.filter(|_| wrapper);
+        }
+        Ok(meaning)
     }
 
     fn add(&mut self, tensor: Tensor) -> Meaning {
@@ -284,8 +289,14 @@ impl Reading<'_> {
             ))
             .into());
         }
+        self.indices(id, what)
+    }
+
+    /// Integers from zero up, however many.
+    pub(super) fn indices(&self, id: NodeId, what: &str) -> Result<Box<[usize]>> {
+        let members = self.graph.members(id);
         self.charge(members.len())?;
-        members.iter().map(|&dim| self.index(dim, what)).collect()
+        members.iter().map(|&index| self.index(index, what)).collect()
     }
 
     fn index(&self, id: NodeId, what: &str) -> Result<usize> {
@@ -364,7 +375,12 @@ impl Reading<'_> {
                 };
                 let scales = self.per_channel(scales, channels)?;
                 let zero_points = self.per_channel(zero_points, channels)?;
-                Ok(Quantized::PerChannel { scales, zero_points, axis })
+                // PyTorch names the other scheme whichever it saves; the scales tell.
+                let float_qparams = match &scales {
+                    QuantizedParameter::Tensor(scales) => scales.dtype == DType::Float32,
+                    QuantizedParameter::List(_) => scheme == QScheme::PerChannelAffineFloatQParams,
+                };
+                Ok(Quantized::PerChannel { scales, zero_points, axis, float_qparams })
             }
             (QScheme::PerTensorSymmetric | QScheme::PerChannelSymmetric, _) => Err(Reason::Unsupported(
                 "a symmetric quantization scheme, which PyTorch cannot load either".into(),
@@ -376,7 +392,7 @@ impl Reading<'_> {
 
     fn per_channel(&self, id: NodeId, channels: usize) -> Result<QuantizedParameter> {
         let parameter = match self.meaning_of(id) {
-            Some(Meaning::Tensor(_)) => QuantizedParameter::Tensor(self.part(id)?.clone()),
+            Some(Meaning::Tensor(_)) => QuantizedParameter::Tensor(Box::new(self.part(id)?.clone())),
             _ if matches!(self.graph.node(id), Node::List(_) | Node::Tuple(_)) => {
                 self.charge(self.graph.members(id).len())?;
                 let numbers: Result<Vec<f64>> =

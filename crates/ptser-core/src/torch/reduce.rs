@@ -1,7 +1,5 @@
 //! Values that PyTorch's pickles build by a call: dictionaries, sets, bytes, complex numbers, sizes, devices.
 
-use std::sync::Arc;
-
 use super::interpret::{MappingKind, Meaning, Reading, Spelling};
 use super::names::Known;
 use super::persistent::LOCATION_MAX;
@@ -10,8 +8,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
 use crate::pickle::{Node, NodeId};
-use crate::source::MemorySource;
-use crate::storage::{Description, Span, Storage};
+use crate::storage::Storage;
 use crate::tensor::Layout;
 
 impl Reading<'_> {
@@ -33,6 +30,9 @@ impl Reading<'_> {
             Known::Size => self.size(args)?,
             Known::Device => self.device(args)?,
             Known::GetLayout => self.layout(args)?,
+            Known::Path { windows } => return self.path(windows, args),
+            Known::Time(moment) => return self.time(moment, args),
+            Known::GetAttr => return Ok(self.member(args)),
             Known::DType(_)
             | Known::QScheme(_)
             | Known::StorageClass(_)
@@ -43,6 +43,7 @@ impl Reading<'_> {
             | Known::LoadFromBytes
             | Known::Tensor
             | Known::Parameter
+            | Known::Numpy(_)
             | Known::Rebuild(_) => return Ok(None),
         }))
     }
@@ -133,6 +134,29 @@ impl Reading<'_> {
                 Meaning::Bytes(bytes) | Meaning::ByteArray(bytes) => Some(bytes),
                 _ => None,
             },
+        }
+    }
+
+    /// A copy of what bytes hold, also of those that a call makes behind the one at hand: states come after the
+    /// objects that they are given to.
+    pub(super) fn fresh_bytes(&self, id: NodeId) -> Result<Option<Vec<u8>>> {
+        let made = self.graph.object(id).map(|(_, object)| (self.known_global(object.callable), object.args));
+        match (self.graph.node(id), made) {
+            (Node::Bytes(span) | Node::ByteArray(span), _) => {
+                self.charge(span.len())?;
+                Ok(Some(self.graph.bytes(span).to_vec()))
+            }
+            (_, Some((Some(Known::CodecsEncode | Known::Bytes | Known::ByteArray), args))) => {
+                let args = self.graph.tuple(args).unwrap_or_default();
+                // `bytearray(bytes)` may stand around the call that makes the bytes.
+                match args {
+                    &[inner] if self.graph.object(inner).is_some() => {
+                        Ok(self.bytes_of(inner).map(<[u8]>::to_vec))
+                    }
+                    _ => self.bytes("bytes", args).map(|bytes| Some(bytes.into())),
+                }
+            }
+            _ => Ok(None),
         }
     }
 
@@ -243,17 +267,7 @@ impl Reading<'_> {
                 _ => return None,
             }
         }
-        let nbytes = u64::try_from(bytes.len()).ok()?;
-        let description = Description {
-            key: "".into(),
-            dtype: Some(dtype),
-            nbytes,
-            location: Location::cpu(),
-            byte_order: ByteOrder::Little,
-            expanded_bytes: 0,
-        };
-        let source = Arc::new(MemorySource(bytes));
-        Some(Storage::new(description, Span { source, at: 0, nbytes, name: "a list of numbers".into() }))
+        Some(Storage::in_memory(Some(dtype), ByteOrder::Little, bytes))
     }
 
     /// The error for arguments that a call cannot take.
