@@ -1,38 +1,44 @@
 //! SHA-256 of tensors' values, each view once, with a progress bar where that takes long.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ptser::{Checkpoint, Tensor, TensorKind};
 use sha2::{Digest, Sha256};
 
-use crate::output::Failure;
+use crate::ls::rows;
 use crate::tally::View;
 
-/// The hash of each entry of a checkpoint in order, `None` where a tensor has no bytes of its own.
-pub(crate) fn all(checkpoint: &Checkpoint, file: &Path) -> Result<Vec<Option<String>>, Failure> {
+/// What became of an entry's hash.
+#[derive(Clone)]
+pub(crate) enum Hash {
+    Known(String),
+    /// The tensor has no bytes of its own.
+    Absent,
+    /// The values cannot be read.
+    Failed(String),
+}
+
+/// The hash of each of [`rows`](crate::ls::rows) in order.
+pub(crate) fn all(checkpoint: &Checkpoint) -> Vec<Hash> {
     let mut progress = Progress::new(total(checkpoint));
-    let mut known: HashMap<View<'_>, String> = HashMap::new();
-    let mut hashes = Vec::with_capacity(checkpoint.entries().len());
-    for entry in checkpoint.entries() {
-        let Some(tensor) = entry.tensor().filter(|tensor| has_bytes(tensor)) else {
-            hashes.push(None);
-            continue;
-        };
-        let view = View::of(tensor);
-        let hash = match view.as_ref().and_then(|view| known.get(view)) {
-            Some(hash) => hash.clone(),
-            None => of(tensor).map_err(|error| Failure::tensor(file, entry.name(), &error))?,
-        };
-        progress.add(tensor.nbytes());
-        if let Some(view) = view {
-            known.entry(view).or_insert_with(|| hash.clone());
-        }
-        hashes.push(Some(hash));
-    }
-    Ok(hashes)
+    let mut known: HashMap<View<'_>, Hash> = HashMap::new();
+    rows(checkpoint)
+        .map(|entry| {
+            let Some(tensor) = entry.tensor().filter(|tensor| has_bytes(tensor)) else { return Hash::Absent };
+            let view = View::of(tensor);
+            let hash = match view.as_ref().and_then(|view| known.get(view)) {
+                Some(hash) => hash.clone(),
+                None => of(tensor).map_or_else(|error| Hash::Failed(error.to_string()), Hash::Known),
+            };
+            progress.add(tensor.nbytes());
+            if let Some(view) = view {
+                known.entry(view).or_insert_with(|| hash.clone());
+            }
+            hash
+        })
+        .collect()
 }
 
 /// Of the logical values in C order, little-endian.
@@ -48,8 +54,8 @@ fn has_bytes(tensor: &Tensor) -> bool {
 }
 
 fn total(checkpoint: &Checkpoint) -> u64 {
-    let tensors = checkpoint.entries().filter_map(|entry| entry.tensor());
-    tensors
+    rows(checkpoint)
+        .filter_map(|entry| entry.tensor())
         .filter(|tensor| has_bytes(tensor))
         .fold(0, |sum, tensor| sum.saturating_add(nbytes(tensor.nbytes())))
 }

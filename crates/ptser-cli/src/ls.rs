@@ -5,9 +5,10 @@ mod table;
 use std::io::{self, Write};
 
 use clap::Args;
-use ptser::{Checkpoint, Entry, PathElement, Tensor, TensorKind};
+use ptser::{Checkpoint, Entry, PathElement, Tensor, TensorKind, ValueKind};
 use serde_json::{Value as Json, json};
 
+use crate::hash::{self, Hash};
 use crate::human;
 use crate::open::Source;
 use crate::output::{self, Failure};
@@ -27,14 +28,28 @@ pub(crate) struct Ls {
     /// Add the SHA-256 of each tensor's values in C order, little-endian
     #[arg(long)]
     sha256: bool,
+
+    /// Mark tensors that cannot be read, and list the others
+    #[arg(long)]
+    lenient: bool,
 }
 
 impl Ls {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let Self { source, json, sha256 } = self;
-        let checkpoint = source.open()?;
+        let Self { source, json, sha256, lenient } = self;
+        let checkpoint = source.options().lenient(*lenient).open(source.path())?;
         // Hashes come first: what cannot be read is known before anything is printed.
-        let hashes = if *sha256 { Some(crate::hash::all(&checkpoint, source.path())?) } else { None };
+        let hashes = sha256.then(|| hash::all(&checkpoint));
+        if !lenient {
+            let failed =
+                rows(&checkpoint).zip(hashes.iter().flatten()).find_map(|(entry, hash)| match hash {
+                    Hash::Failed(error) => Some((entry, error)),
+                    Hash::Known(_) | Hash::Absent => None,
+                });
+            if let Some((entry, error)) = failed {
+                return Err(Failure::tensor(source.path(), entry.name(), error));
+            }
+        }
         if *json {
             let mut out = output::machine();
             write_json(&mut out, &source.path().to_string_lossy(), &checkpoint, hashes.as_deref())?;
@@ -43,11 +58,16 @@ impl Ls {
             let tally = Tally::of(&checkpoint);
             let mut out = output::human();
             table::write(&mut out, &checkpoint, &tally, hashes.as_deref())?;
-            writeln!(out, "{}", totals(&tally))?;
+            writeln!(out, "{}", totals(&checkpoint, &tally))?;
             out.flush()?;
         }
         Ok(())
     }
+}
+
+/// What is listed: tensors, then NumPy's arrays.
+pub(crate) fn rows(checkpoint: &Checkpoint) -> impl Iterator<Item = Entry<'_>> {
+    checkpoint.entries().chain(checkpoint.arrays())
 }
 
 /// One object, with a line for each tensor.
@@ -55,7 +75,7 @@ fn write_json(
     out: &mut impl Write,
     file: &str,
     checkpoint: &Checkpoint,
-    hashes: Option<&[Option<String>]>,
+    hashes: Option<&[Hash]>,
 ) -> io::Result<()> {
     let (format, order) = (checkpoint.format().name(), checkpoint.byte_order().name());
     write!(
@@ -65,34 +85,54 @@ fn write_json(
         json!(format),
         json!(order)
     )?;
+    let tensors = checkpoint.entries().len();
     let mut separator = "\n";
-    for (place, entry) in checkpoint.entries().enumerate() {
-        let Some(tensor) = entry.tensor() else { continue };
-        let mut line = describe(entry, tensor);
-        if let (Some(hashes), Some(object)) = (hashes, line.as_object_mut()) {
-            object.insert("sha256".into(), json!(hashes.get(place)));
+    for (place, entry) in rows(checkpoint).enumerate() {
+        if place == tensors {
+            write!(out, "\n],\"arrays\":[")?;
+            separator = "\n";
         }
-        write!(out, "{separator}{line}")?;
+        write!(out, "{separator}{}", line(entry, hashes.and_then(|hashes| hashes.get(place))))?;
         separator = ",\n";
     }
     writeln!(out, "\n]}}")
+}
+
+/// One tensor or array; of one that is damaged, where it should be and why it is not.
+fn line(entry: Entry<'_>, hash: Option<&Hash>) -> Json {
+    let Some(tensor) = entry.tensor() else {
+        let error = entry.error().map(ToString::to_string);
+        return json!({"path": path(entry), "name": entry.name(), "error": error});
+    };
+    let mut line = describe(entry, tensor);
+    let Some(object) = line.as_object_mut() else { return line };
+    match hash {
+        None => {}
+        Some(Hash::Known(hash)) => drop(object.insert("sha256".into(), json!(hash))),
+        Some(Hash::Absent) => drop(object.insert("sha256".into(), Json::Null)),
+        Some(Hash::Failed(error)) => {
+            object.insert("sha256".into(), Json::Null);
+            object.insert("error".into(), json!(error));
+        }
+    }
+    line
+}
+
+fn path(entry: Entry<'_>) -> Vec<Json> {
+    let spell = |element| match element {
+        PathElement::Index(index) => json!(index),
+        PathElement::Key(key) => json!(key),
+        other => json!(other.to_string()),
+    };
+    entry.path().into_iter().map(spell).collect()
 }
 
 /// One tensor in the words of the contract with scripts.
 fn describe(entry: Entry<'_>, tensor: &Tensor) -> Json {
     let strided = is_strided(tensor);
     let storage = tensor.storage();
-    let path: Vec<Json> = entry
-        .path()
-        .into_iter()
-        .map(|element| match element {
-            PathElement::Index(index) => json!(index),
-            PathElement::Key(key) => json!(key),
-            other => json!(other.to_string()),
-        })
-        .collect();
     json!({
-        "path": path,
+        "path": path(entry),
         "name": entry.name(),
         "dtype": tensor.dtype().name(),
         "shape": tensor.shape(),
@@ -103,21 +143,29 @@ fn describe(entry: Entry<'_>, tensor: &Tensor) -> Json {
         "nbytes": tensor.nbytes(),
         "requires_grad": tensor.requires_grad(),
         "layout": tensor.layout().name(),
-        "kind": if tensor.is_parameter() { "parameter" } else { "tensor" },
+        "kind": kind(entry, tensor),
     })
 }
 
-/// Whether strides mean anything: not for sparse tensors and wrapper subclasses.
+fn kind(entry: Entry<'_>, tensor: &Tensor) -> &'static str {
+    match entry.value().kind() {
+        ValueKind::Array(_) => "array",
+        _ if tensor.is_parameter() => "parameter",
+        _ => "tensor",
+    }
+}
+
+/// Whether strides mean anything: not for sparse and nested tensors and wrapper subclasses.
 fn is_strided(tensor: &Tensor) -> bool {
     match tensor.kind() {
         TensorKind::Strided | TensorKind::Quantized(_) | TensorKind::Meta => true,
-        TensorKind::Sparse(_) | TensorKind::Wrapper { .. } => false,
+        TensorKind::Sparse(_) | TensorKind::Nested(_) | TensorKind::Wrapper { .. } => false,
         _ => tensor.storage().is_some(),
     }
 }
 
 /// `26 tensors in 25 storages, 1.3 MB; 2 tensors share storage 4`.
-fn totals(tally: &Tally<'_>) -> String {
+fn totals(checkpoint: &Checkpoint, tally: &Tally<'_>) -> String {
     let mut line = human::count(tally.tensors, "tensor");
     if tally.parameters > 0 && tally.parameters < tally.tensors {
         line.push_str(&format!(" ({})", human::count(tally.parameters, "parameter")));
@@ -133,6 +181,14 @@ fn totals(tally: &Tally<'_>) -> String {
     if storages > 0 {
         let bytes = viewed.fold(0_u64, |sum, used| sum.saturating_add(used.storage.nbytes()));
         line.push_str(&format!(" in {}, {}", human::count(storages, "storage"), human::bytes(bytes)));
+    }
+    let arrays = checkpoint.arrays().len();
+    if arrays > 0 {
+        line.push_str(&format!("; {}", human::count(arrays, "NumPy array")));
+    }
+    let damaged = checkpoint.entries().filter(|entry| entry.error().is_some()).count();
+    if damaged > 0 {
+        line.push_str(&format!("; {damaged} damaged"));
     }
     for used in tally.shared().take(SHARED_SHOWN) {
         let key = human::name(used.storage.key());

@@ -28,10 +28,14 @@ impl Source {
 
     /// Reads the pickle; tensor data is read when asked for.
     pub(crate) fn open(&self) -> ptser::Result<Checkpoint> {
-        let Self { file, inert, allow } = self;
+        self.options().open(&self.file)
+    }
+
+    /// The terms that the file is opened on.
+    pub(crate) fn options(&self) -> LoadOptions {
+        let Self { file: _, inert, allow } = self;
         let policy = if *inert { Globals::inert() } else { Globals::weights_only() };
-        let globals = allow.iter().fold(policy, Globals::allow);
-        LoadOptions::new().globals(globals).open(file)
+        LoadOptions::new().globals(allow.iter().fold(policy, Globals::allow))
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// Says which tensor of which file could not be read.
-    pub(crate) fn tensor(file: &Path, name: &str, error: &ptser::Error) -> Self {
+    pub(crate) fn tensor(file: &Path, name: &str, error: &str) -> Self {
         let name = if name.is_empty() { "the root" } else { name };
         Self::File(format!("{}: tensor {name}: {error}", file.display()))
     }

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use owo_colors::OwoColorize;
-use ptser::{Checkpoint, Entry, Quantized, Tensor, TensorKind};
+use ptser::{Checkpoint, Entry, Placement, Quantized, Tensor, TensorKind, ValueKind};
 
 use crate::columns::{self, Side};
+use crate::hash::Hash;
 use crate::human;
 use crate::tally::{Tally, View};
 
 /// What one row shows, column by column.
+#[derive(Default)]
 struct Row {
     name: String,
     part: bool,
@@ -45,15 +47,25 @@ pub(super) fn write(
     out: &mut impl Write,
     checkpoint: &Checkpoint,
     tally: &Tally<'_>,
-    hashes: Option<&[Option<String>]>,
+    hashes: Option<&[Hash]>,
 ) -> io::Result<()> {
     let mut notes = Notes { tally, objects: HashMap::new(), views: HashMap::new() };
     let mut rows = Vec::with_capacity(checkpoint.entries().len());
-    for (place, entry) in checkpoint.entries().enumerate() {
-        let Some(tensor) = entry.tensor() else { continue };
-        let hash = hashes.and_then(|hashes| hashes.get(place)?.clone());
-        let notes = notes.on(place, entry, tensor);
-        rows.push(row(entry, tensor, tally, hash.unwrap_or_default(), notes));
+    for (place, entry) in super::rows(checkpoint).enumerate() {
+        let Some(tensor) = entry.tensor() else {
+            rows.push(damaged(entry));
+            continue;
+        };
+        let mut notes = notes.on(place, entry, tensor);
+        let hash = match hashes.and_then(|hashes| hashes.get(place)) {
+            Some(Hash::Known(hash)) => hash.clone(),
+            Some(Hash::Failed(error)) => {
+                notes = unreadable(error);
+                String::new()
+            }
+            Some(Hash::Absent) | None => String::new(),
+        };
+        rows.push(row(entry, tensor, tally, hash, notes));
     }
     if rows.is_empty() {
         return Ok(());
@@ -80,6 +92,15 @@ fn write_line(out: &mut impl Write, line: &str, row: &Row) -> io::Result<()> {
         Some(start) if !row.notes.is_empty() => writeln!(out, "{start}{}", row.notes.dimmed()),
         _ => writeln!(out, "{line}"),
     }
+}
+
+fn damaged(entry: Entry<'_>) -> Row {
+    let error = entry.error().map(ToString::to_string).unwrap_or_default();
+    Row { name: called(entry), part: entry.is_part(), notes: unreadable(&error), ..Row::default() }
+}
+
+fn unreadable(error: &str) -> String {
+    format!("DAMAGED: {}", human::message(error))
 }
 
 fn row(entry: Entry<'_>, tensor: &Tensor, tally: &Tally<'_>, sha256: String, notes: String) -> Row {
@@ -133,13 +154,16 @@ struct Notes<'c, 't> {
 impl<'c> Notes<'c, '_> {
     fn on(&mut self, place: usize, entry: Entry<'c>, tensor: &'c Tensor) -> String {
         let mut notes: Vec<String> = Vec::new();
+        if matches!(entry.value().kind(), ValueKind::Array(_)) {
+            notes.push("NumPy array".into());
+        }
         match (tensor.is_parameter(), tensor.requires_grad()) {
             (true, true) => notes.push("parameter".into()),
             (true, false) => notes.push("frozen parameter".into()),
             (false, true) => notes.push("requires grad".into()),
             (false, false) => {}
         }
-        notes.extend(kind(tensor));
+        notes.extend(distributed(entry).or_else(|| kind(tensor)));
         notes.extend(tensor.is_conj().then(|| "conjugate".into()));
         notes.extend(tensor.is_neg().then(|| "negative".into()));
         notes.extend(self.alias(place, entry, tensor).or_else(|| self.within(tensor)));
@@ -166,6 +190,18 @@ impl<'c> Notes<'c, '_> {
     }
 }
 
+/// Of a tensor that was distributed, how.
+fn distributed(entry: Entry<'_>) -> Option<String> {
+    let tensor = entry.value().as_dtensor()?;
+    let placements = tensor.placements.iter().map(|placement| match placement {
+        Placement::Shard { dim } => format!("sharded by dimension {dim}"),
+        Placement::Replicate => "replicated".into(),
+        Placement::Partial => "partial".into(),
+        _ => "placed otherwise".into(),
+    });
+    Some(format!("DTensor, {}", placements.collect::<Vec<_>>().join(" and ")))
+}
+
 /// What is special about how the elements are held.
 fn kind(tensor: &Tensor) -> Option<String> {
     match tensor.kind() {
@@ -180,6 +216,9 @@ fn kind(tensor: &Tensor) -> Option<String> {
             Quantized::PerChannel { axis, .. } => format!("scales by axis {axis}"),
             _ => "quantized".into(),
         }),
+        TensorKind::Nested(nested) => {
+            Some(format!("nested, {}", human::count(nested.components.len(), "component")))
+        }
         TensorKind::Wrapper { device, .. } => {
             Some(format!("wrapper subclass on {}", human::name(device.as_str())))
         }
