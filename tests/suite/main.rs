@@ -15,6 +15,8 @@ mod globals;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod lenient;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod nesting;
