@@ -142,8 +142,7 @@ mod tests {
     fn core_depends_on_no_device_and_no_tensor_library() {
         let names = dependencies(&read(&root().join("crates/ptser-core/Cargo.toml")));
         assert!(names.iter().any(|name| name == "zip"), "{names:?}");
-        let foreign =
-            ["candle", "cudarc", "objc2", "metal", "tch", "burn", "ndarray", "half", "float8", "ptser"];
+        let foreign = ["candle", "cudarc", "objc2", "metal", "tch", "burn", "ndarray", "float8", "ptser"];
         none(
             &names
                 .into_iter()

@@ -99,3 +99,34 @@ fn large_tensor(numbers: &[u8], rows: usize, method: zip::CompressionMethod) -> 
     }
     archive.finish().unwrap().into_inner()
 }
+
+/// Files whose objects PyTorch's weights-only loading refuses.
+fn inert() -> PtOptions {
+    PtOptions::new().load_options(ptser::LoadOptions::new().globals(ptser::Globals::inert()))
+}
+
+fn expected_values(file: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(path("values/expected.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&text).unwrap()[file].clone()
+}
+
+#[test]
+fn a_pickled_module_loads_by_the_names_of_its_state_dict() {
+    let loaded =
+        inert().open(path("values/module_in_checkpoint.pt")).unwrap().load_all(&Device::Cpu).unwrap();
+    let expected = expected_values("module_in_checkpoint.pt");
+    let found: Vec<(&str, serde_json::Value)> =
+        loaded.iter().map(|(name, tensor)| (name, sha256(tensor).into())).collect();
+    let expected: Vec<(&str, serde_json::Value)> =
+        expected.as_object().unwrap().iter().map(|(name, hash)| (name.as_str(), hash.clone())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn numpy_arrays_are_tensors_whatever_their_order() {
+    let pt = inert().state_dict("arrays").open(path("values/numpy_protocol5.pt")).unwrap();
+    let expected = &expected_values("numpy_protocol5.pt")["arrays"];
+    for name in ["<f4", ">f4", "<f8", ">f8", ">i8", "fortran", "step", "transposed", "empty"] {
+        assert_eq!(sha256(&pt.get(name, &Device::Cpu).unwrap()), expected[name]["sha256"], "{name}");
+    }
+}

@@ -60,6 +60,10 @@ impl<'w> Wanted<'w> {
                 let what = "leave it out with PtOptions::only, or read its parts from ptser::Checkpoint";
                 return Err(about(name, format!("candle has no {layout} tensors: {what}")));
             }
+            TensorKind::Nested(_) => {
+                let what = "candle has no nested tensors: leave it out with PtOptions::only, or read its components from ptser::Checkpoint";
+                return Err(about(name, what));
+            }
             _ => {
                 let what = "a tensor subclass holds its values in its attributes: leave it out with PtOptions::only, or read them from ptser::Checkpoint";
                 return Err(about(name, what));

@@ -138,7 +138,8 @@ fn describe(entry: Entry<'_>, tensor: &Tensor) -> Json {
         "shape": tensor.shape(),
         "stride": strided.then(|| tensor.stride()),
         "storage_offset": strided.then(|| tensor.storage_offset()),
-        "storage": storage.map(ptser::Storage::key),
+        // Arrays lie in the pickle, in no storage of the file.
+        "storage": storage.map(ptser::Storage::key).filter(|key| !key.is_empty()),
         "storage_nbytes": storage.map(ptser::Storage::nbytes),
         "nbytes": tensor.nbytes(),
         "requires_grad": tensor.requires_grad(),

@@ -349,3 +349,55 @@ fn a_full_disk_is_an_error() {
     let output = command().arg("ls").arg(zip("many.pt")).stdout(full).output().unwrap();
     assert!(unreadable(&output).starts_with("standard output"), "{output:?}");
 }
+
+#[test]
+fn a_damaged_file_lists_what_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(self::folder("../../tests/fixtures/legacy/state_dict.pt")).unwrap();
+    let file = folder.path().join("cut.pt");
+    std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    assert!(unreadable(&run("ls", &file, &[])).contains("are left"));
+
+    let shown = run("ls", &file, &["--lenient"]);
+    assert!(stdout(&shown).contains("DAMAGED: "), "{}", stdout(&shown));
+    assert!(stdout(&shown).contains("; 1 damaged"), "{}", stdout(&shown));
+    let json = json("ls", &file, &["--lenient", "--sha256"]);
+    let tensors = json["tensors"].as_array().unwrap();
+    let (damaged, sound): (Vec<&Value>, Vec<&Value>) =
+        tensors.iter().partition(|tensor| tensor.get("error").is_some());
+    assert_eq!(damaged.len(), 1);
+    assert!(damaged[0]["error"].as_str().unwrap().contains("are left"), "{damaged:?}");
+    assert!(
+        damaged[0]["name"].is_string() && damaged[0]["path"].is_array() && damaged[0].get("shape").is_none()
+    );
+    assert!(sound.iter().all(|tensor| tensor["sha256"].is_string()));
+}
+
+#[test]
+fn values_that_cannot_be_read_are_marked_by_hashing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(zip("deflated.pt")).unwrap();
+    // The directory is whole; the deflated bytes of some storage are not.
+    let at = bytes.windows(6).position(|window| window == b"data/0").unwrap() + 6;
+    bytes[at..at + 8].fill(0xFF);
+    let file = folder.path().join("damaged.pt");
+    std::fs::write(&file, bytes).unwrap();
+    assert!(!unreadable(&run("ls", &file, &["--sha256"])).is_empty());
+    let json = json("ls", &file, &["--sha256", "--lenient"]);
+    let tensors = json["tensors"].as_array().unwrap();
+    let damaged =
+        tensors.iter().filter(|tensor| tensor["error"].is_string() && tensor["sha256"].is_null()).count();
+    assert!((1..tensors.len()).contains(&damaged), "{damaged} of {}", tensors.len());
+    assert!(stdout(&run("ls", &file, &["--sha256", "--lenient"])).contains("DAMAGED: "));
+}
+
+#[test]
+fn arrays_stand_below_the_tensors() {
+    let file = folder("../../tests/fixtures/values/numpy_protocol2.pt");
+    let json = json("ls", &file, &["--inert", "--sha256"]);
+    assert_eq!(json["tensors"].as_array().unwrap().len(), 0);
+    let arrays = json["arrays"].as_array().unwrap();
+    assert!(arrays.iter().all(|array| array["kind"] == "array" && array["sha256"].is_string()));
+    assert!(arrays.iter().all(|array| array["storage"].is_null()));
+    assert!(stdout(&run("ls", &file, &["--inert"])).contains("NumPy array"));
+}
