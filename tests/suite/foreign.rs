@@ -25,7 +25,7 @@ fn files(start: &str) -> Vec<(String, Checkpoint, Json)> {
     files
 }
 
-fn entries<'j>(json: &'j Json) -> impl Iterator<Item = (&'j str, &'j Json)> {
+fn entries(json: &Json) -> impl Iterator<Item = (&str, &Json)> {
     json.as_object().unwrap().iter().map(|(name, json)| (name.as_str(), json))
 }
 
