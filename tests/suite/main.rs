@@ -21,6 +21,8 @@ mod read_zip;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod scan;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod stems;

@@ -256,6 +256,12 @@ impl Error {
         self
     }
 
+    /// Counts the byte offset from `start` bytes before.
+    pub(crate) fn moved(mut self, start: u64) -> Self {
+        self.0.offset = self.0.offset.map(|offset| offset.saturating_add(start));
+        self
+    }
+
     /// Adds the record, unless one is known.
     pub(crate) fn in_record(mut self, record: &str) -> Self {
         self.0.record.get_or_insert_with(|| record.to_owned());

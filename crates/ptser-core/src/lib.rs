@@ -41,7 +41,7 @@ pub use backend::{
 pub use byte_order::{ByteOrder, swap_in_place};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Reason, RefusedGlobal, Result};
-pub use format::Format;
+pub use format::{Format, GlobalScan, ScannedGlobal};
 pub use limits::Limits;
 pub use listing::{Entry, PathElement};
 pub use load::{Checkpoint, LoadOptions, RecordInfo};

@@ -3,11 +3,14 @@
 mod container;
 mod legacy;
 mod safetensors;
+mod scan;
 mod sniff;
 mod tar;
 mod zip;
 
 pub(crate) use container::{Container, Opened, Terms};
+pub(crate) use scan::scan;
+pub use scan::{GlobalScan, ScannedGlobal};
 
 /// The container of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -20,7 +20,9 @@ pub(crate) struct ZipFile {
     byte_order: ByteOrder,
 }
 
-const PICKLE: &str = "data.pkl";
+pub(super) const PICKLE: &str = "data.pkl";
+/// What a TorchScript program has beside its modules.
+pub(super) const CONSTANTS: &str = "constants.pkl";
 /// Every checkpoint has its version in one of these.
 const VERSION: [&str; 2] = [".data/version", "version"];
 /// The versions that torch 2.15 reads.
@@ -37,8 +39,10 @@ impl ZipFile {
     ) -> Result<Self> {
         let archive = Archive::open(&*source, limits)?;
         let mut file = Self { source, archive, format: Format::Zip, byte_order: default_byte_order };
-        file.refuse_siblings()?;
-        if file.archive.find("constants.pkl").is_some() {
+        if file.archive.find(PICKLE).is_none() {
+            return Err(not_a_checkpoint(&file.archive));
+        }
+        if file.archive.find(CONSTANTS).is_some() {
             file.format = Format::TorchScript;
         }
         if let Some(version) = VERSION.iter().find(|name| file.archive.find(name).is_some()) {
@@ -60,25 +64,6 @@ impl ZipFile {
         Ok(file)
     }
 
-    /// Archives of PyTorch that hold something other than a checkpoint.
-    fn refuse_siblings(&self) -> Result<()> {
-        if self.archive.find(PICKLE).is_some() {
-            return Ok(());
-        }
-        let what = if self.archive.find("archive_format").is_some()
-            || self.archive.find("models/model.json").is_some()
-        {
-            "an exported program (.pt2); its weights are read by torch.export.load"
-        } else if self.archive.find(".data/extern_modules").is_some() {
-            "a torch.package archive; it is read by torch.package.PackageImporter"
-        } else if self.archive.find("model.json").is_some() {
-            "a TorchScript program of torch before 1.4; load and save it with torch 1.4 to 2.0"
-        } else {
-            return self.archive.expect(PICKLE).map(drop);
-        };
-        Err(Reason::Unsupported(what.into()).into())
-    }
-
     /// The content of a record that holds a word or a number.
     fn small(&self, name: &str) -> Result<String> {
         let record = self.archive.expect(name)?;
@@ -98,21 +83,7 @@ impl ZipFile {
 
     /// The bytes of `data.pkl`.
     pub(crate) fn pickle(&self, limits: &Limits) -> Result<Vec<u8>> {
-        let record = self.archive.expect(PICKLE)?;
-        let read = || {
-            limits::check("the pickle in bytes", "pickle_bytes", record.size, limits.pickle_bytes)?;
-            if record.size > 1 << 20 && record.compression == Compression::Deflated {
-                let ratio = record.size.checked_div(record.stored_size).unwrap_or(u64::MAX);
-                limits::check(
-                    "the inflation of the pickle",
-                    "inflation_ratio",
-                    ratio,
-                    limits.inflation_ratio,
-                )?;
-            }
-            record.read_all(&*self.source)
-        };
-        read().map_err(|error: Error| error.in_record(PICKLE))
+        read_pickle(&self.archive, &*self.source, PICKLE, limits)
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -126,6 +97,40 @@ impl ZipFile {
     pub(crate) fn archive(&self) -> &Archive {
         &self.archive
     }
+}
+
+/// What an archive without a pickle is: PyTorch writes some that hold something other than a checkpoint.
+pub(super) fn not_a_checkpoint(archive: &Archive) -> Error {
+    let has = |name: &str| archive.find(name).is_some();
+    let what = if has("archive_format") || has("models/model.json") {
+        "an exported program (.pt2); its weights are read by torch.export.load"
+    } else if has(".data/extern_modules") {
+        "a torch.package archive; it is read by torch.package.PackageImporter"
+    } else if has("model.json") {
+        "a TorchScript program of torch before 1.4; load and save it with torch 1.4 to 2.0"
+    } else {
+        return Reason::MissingRecord { name: PICKLE.into() }.into();
+    };
+    Reason::Unsupported(what.into()).into()
+}
+
+/// The bytes of a record that holds a pickle.
+pub(super) fn read_pickle(
+    archive: &Archive,
+    source: &dyn Source,
+    name: &str,
+    limits: &Limits,
+) -> Result<Vec<u8>> {
+    let record = archive.expect(name)?;
+    let read = || {
+        limits::check("the pickle in bytes", "pickle_bytes", record.size, limits.pickle_bytes)?;
+        if record.size > 1 << 20 && record.compression == Compression::Deflated {
+            let ratio = record.size.checked_div(record.stored_size).unwrap_or(u64::MAX);
+            limits::check("the inflation of the pickle", "inflation_ratio", ratio, limits.inflation_ratio)?;
+        }
+        record.read_all(source)
+    };
+    read().map_err(|error: Error| error.in_record(name))
 }
 
 /// Answers the persistent ids of an archive's `data.pkl`.
