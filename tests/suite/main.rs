@@ -9,6 +9,8 @@ mod containers;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod globals;
 #[cfg(test)]
 mod hostile;

@@ -146,7 +146,7 @@ pub struct RefusedGlobal {
 }
 
 /// A name from a file, on one line.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     let escape =
         |char: char| if char.is_control() { char.escape_default().collect() } else { char.to_string() };
     name.chars().map(escape).collect()

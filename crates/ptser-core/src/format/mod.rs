@@ -1,6 +1,7 @@
 //! The containers of checkpoints, and how to tell them from each other and from what is none.
 
 mod container;
+mod foreign;
 mod legacy;
 mod safetensors;
 mod scan;

@@ -9,8 +9,7 @@ use super::container::{DEPTH_MAX, Terms};
 use super::legacy::{LegacyStream, is_magic, take};
 use super::sniff::{Sniffed, sniff};
 use super::tar::{PickleAt, TarFile};
-use super::zip::{CONSTANTS, PICKLE, not_a_checkpoint, read_pickle};
-use crate::archive::Archive;
+use super::zip::{CONSTANTS, PICKLE, open_archive, read_pickle};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::limits::Limits;
 use crate::pickle::{self, Graph, Node, NodeId};
@@ -186,10 +185,7 @@ impl Scanner<'_> {
     }
 
     fn zip(&mut self, source: &Arc<dyn Source>, place: &Place) -> Result<Format> {
-        let archive = Archive::open(&**source, self.limits)?;
-        if archive.find(PICKLE).is_none() {
-            return Err(not_a_checkpoint(&archive));
-        }
+        let archive = open_archive(&**source, self.limits)?;
         self.script = archive.find(CONSTANTS).is_some();
         for record in [PICKLE, CONSTANTS] {
             if archive.find(record).is_none() {
@@ -312,13 +308,12 @@ impl Scanner<'_> {
 
     /// Notes damage; what is no damage ends the scan.
     fn note_or_fail(&mut self, error: Error, place: &Place) -> Result<()> {
-        match error.kind() {
-            ErrorKind::Malformed | ErrorKind::Unsupported => {
-                self.note(error, place);
-                Ok(())
-            }
-            _ => Err(error),
+        let damage = matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Unsupported);
+        if !damage || matches!(error.reason(), Reason::NotACheckpoint { .. }) {
+            return Err(error);
         }
+        self.note(error, place);
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::foreign::tar_error;
 use super::legacy::take;
 use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
@@ -43,7 +44,11 @@ impl TarFile {
     pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits, read: &mut ReadPickle<'_>) -> Result<Self> {
         let members = tar::members(&**source)?;
         let mut file = Self { pickle: Vec::new(), storages: HashMap::new(), tensors: HashMap::new() };
-        let storages = Part::new(source, member(&members, "storages")?, "storages", limits, read);
+        let storages = member(&members, "storages").map_err(|error| {
+            let names: Vec<&str> = members.iter().map(|member| &*member.name).collect();
+            tar_error(&names, error)
+        })?;
+        let storages = Part::new(source, storages, "storages", limits, read);
         file.read_storages(storages).map_err(|error| error.in_record("storages"))?;
         // Some writers of today leave the tensors to the pickle.
         if let Ok(tensors) = member(&members, "tensors") {

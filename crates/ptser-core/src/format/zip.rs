@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::Format;
+use super::foreign::archive_error;
 use crate::archive::{Archive, Compression, Record};
 use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
@@ -37,11 +38,8 @@ impl ZipFile {
         default_byte_order: ByteOrder,
         limits: &Limits,
     ) -> Result<Self> {
-        let archive = Archive::open(&*source, limits)?;
+        let archive = open_archive(&*source, limits)?;
         let mut file = Self { source, archive, format: Format::Zip, byte_order: default_byte_order };
-        if file.archive.find(PICKLE).is_none() {
-            return Err(not_a_checkpoint(&file.archive));
-        }
         if file.archive.find(CONSTANTS).is_some() {
             file.format = Format::TorchScript;
         }
@@ -99,19 +97,34 @@ impl ZipFile {
     }
 }
 
-/// What an archive without a pickle is: PyTorch writes some that hold something other than a checkpoint.
-pub(super) fn not_a_checkpoint(archive: &Archive) -> Error {
+/// Reads the directory of an archive that has a pickle.
+pub(super) fn open_archive(source: &dyn Source, limits: &Limits) -> Result<Archive> {
+    match Archive::open(source, limits) {
+        Ok(archive) if archive.find(PICKLE).is_some() => Ok(archive),
+        Ok(archive) => Err(match sibling(&archive) {
+            Some(what) => Reason::Unsupported(what.into()).into(),
+            None => archive_error(source, limits, Reason::MissingRecord { name: PICKLE.into() }.into()),
+        }),
+        // Only records that do not lie as a checkpoint's do are worth another look.
+        Err(error) if matches!(error.reason(), Reason::Archive(_)) => {
+            Err(archive_error(source, limits, error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What an archive of PyTorch without a pickle is.
+fn sibling(archive: &Archive) -> Option<&'static str> {
     let has = |name: &str| archive.find(name).is_some();
-    let what = if has("archive_format") || has("models/model.json") {
-        "an exported program (.pt2); its weights are read by torch.export.load"
+    if has("archive_format") || has("models/model.json") {
+        Some("an exported program (.pt2); its weights are read by torch.export.load")
     } else if has(".data/extern_modules") {
-        "a torch.package archive; it is read by torch.package.PackageImporter"
+        Some("a torch.package archive; it is read by torch.package.PackageImporter")
     } else if has("model.json") {
-        "a TorchScript program of torch before 1.4; load and save it with torch 1.4 to 2.0"
+        Some("a TorchScript program of torch before 1.4; load and save it with torch 1.4 to 2.0")
     } else {
-        return Reason::MissingRecord { name: PICKLE.into() }.into();
-    };
-    Reason::Unsupported(what.into()).into()
+        None
+    }
 }
 
 /// The bytes of a record that holds a pickle.

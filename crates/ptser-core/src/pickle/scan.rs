@@ -114,22 +114,15 @@ impl Scanner<'_> {
     }
 
     fn stack_global(&mut self) -> Result<()> {
-        let popped = self.machine.pop().and_then(|name| Ok((self.machine.pop()?, name)));
-        let (module, name) = match &popped {
-            Ok((module, name)) => (self.text(*module), self.text(*name)),
-            Err(_) => (None, None),
-        };
-        match (module, name) {
-            (Some(module), Some(name)) => {
-                self.machine.symbol(&module, &name).and_then(|global| self.machine.push(global))
-            }
-            (module, name) => {
-                let (module, name) =
-                    (module.as_deref().unwrap_or(UNKNOWN), name.as_deref().unwrap_or(UNKNOWN));
-                self.incomplete(module, name);
-                popped.map(drop).and_then(|()| self.unknown())
-            }
+        let name = self.machine.pop()?;
+        let module = self.machine.pop()?;
+        if let (Some(module), Some(name)) = (self.text(module), self.text(name)) {
+            return self.machine.symbol(&module, &name).and_then(|global| self.machine.push(global));
         }
+        let or_unknown = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
+        let (module, name) = (or_unknown(self.text(module)), or_unknown(self.text(name)));
+        self.incomplete(&module, &name);
+        self.unknown()
     }
 
     /// Notes a global of which a part is not known, or is no text.
@@ -252,7 +245,9 @@ mod tests {
     fn a_name_that_is_not_spelled_out_is_told_as_far_as_it_is() {
         assert_eq!(names(b"\x8c\x02osN\x93."), (vec!["os.?!".into()], false));
         assert_eq!(names(b"N\x8c\x01x\x93N\x8c\x01x\x93."), (vec!["?.x!".into()], false));
-        assert_eq!(names(b"\x93."), (vec!["?.?!".into()], true));
+        assert_eq!(names(b"NN\x93."), (vec!["?.?!".into()], false));
+        // Every unpickler stops where there is nothing to take.
+        assert_eq!(names(b"N\x93."), (vec![], true));
         assert_eq!(names(b"\x82\x05."), (vec!["copyreg extension 5!".into()], false));
         assert_eq!(names(b"\x84\xff\xff\xff\xff."), (vec!["copyreg extension -1!".into()], false));
         assert_eq!(names(b"c\xff\nx\n."), (vec!["\u{fffd}.x!".into()], true));
