@@ -66,19 +66,28 @@ fn read(file: &Path) -> Result<Checkpoint, Error> {
 
 /// The global that PyTorch refuses is the one that we refuse.
 fn names_the_payload(error: &Error, pytorch: &str) -> Result<(), String> {
+    let names: Vec<&str> = error.refused_globals().iter().map(|global| global.name.as_str()).collect();
+    if is_payload(&names, pytorch) {
+        Ok(())
+    } else {
+        Err(format!("the payload is not among the refused: {error}"))
+    }
+}
+
+/// Whether the global that PyTorch refuses is among these; also where it refuses none.
+pub(crate) fn is_payload(names: &[&str], pytorch: &str) -> bool {
     let refused = pytorch
         .split_once("Unsupported global: GLOBAL ")
         .or_else(|| pytorch.split_once("unsupported GLOBAL "));
     let name = refused.map(|(_, rest)| rest.split(" was not").next().unwrap_or(rest));
     let name = name.map(|rest| rest.split(" whose module").next().unwrap_or(rest));
     // PyTorch leaves the module of builtins out; `bytes` is allowed here.
-    let Some(name) = name.filter(|&name| name != "bytes") else { return Ok(()) };
+    let Some(name) = name.filter(|&name| name != "bytes") else { return true };
     let squeezed = |text: &str| text.split_whitespace().collect::<String>();
-    let named = error.refused_globals().iter().any(|global| {
-        let global = squeezed(&global.name);
+    names.iter().any(|global| {
+        let global = squeezed(global);
         global == squeezed(name) || global == squeezed(&format!("builtins.{name}"))
-    });
-    if named { Ok(()) } else { Err(format!("{name} is not among the refused globals: {error}")) }
+    })
 }
 
 /// Compares with what the index says of a file that loads.

@@ -13,6 +13,8 @@ mod memory;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod scan;
+#[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -22,7 +24,7 @@ mod tests {
 
     use serde_json::Value as Json;
 
-    use crate::{bad, good};
+    use crate::{bad, good, scan};
 
     /// Runs `check` on the files that `wanted` picks, and fails with all that went wrong.
     fn each(name: &str, wanted: fn(&Path, &Json) -> bool, check: fn(&Path, &Json) -> Result<(), String>) {
@@ -57,5 +59,10 @@ mod tests {
     #[test]
     fn damaged_and_hostile_files_have_the_outcome_they_deserve() {
         each("bad", bad::is_one, bad::check);
+    }
+
+    #[test]
+    fn scans_find_the_globals_of_every_file() {
+        each("scan", |_, _| true, scan::check);
     }
 }

@@ -264,27 +264,6 @@ fn values_that_their_class_cannot_hold_are_malformed() {
 }
 
 #[test]
-fn what_is_no_checkpoint_is_called_by_its_name() {
-    for (bytes, named) in [
-        (b"".as_slice(), "empty"),
-        (&[0; 4096], "zeros"),
-        (b"<!DOCTYPE html><html>404</html>", "web page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1234\n", "1234 bytes"),
-        (b"\x89HDF\r\n\x1a\n....", "HDF5"),
-        (b"GGUF\x03\0\0\0", "GGUF"),
-        (b"\x93NUMPY\x01\0", "NumPy"),
-        (b"\x1f\x8b\x08\0\0\0", "gzip"),
-        (b"{\"error\": \"not found\"}", "JSON"),
-        (b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "without records"),
-    ] {
-        let error = refuse(bytes.to_vec());
-        assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
-        assert!(matches!(error.reason(), Reason::NotACheckpoint { .. }), "{error}");
-        assert!(error.to_string().contains(named), "{named}: {error}");
-    }
-}
-
-#[test]
 fn indices_of_sparse_tensors_are_checked_when_they_are_read() {
     // One storage for both parts: as integers, 0 and 0x3F80000000000000 and so on, far outside of any size.
     let class = b"ctorch\nLongStorage\n".as_slice();

@@ -25,11 +25,15 @@ mod read_zip;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod scan;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod stems;
 #[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(test)]
+mod unlisted;
 #[cfg(test)]
 mod values;

@@ -149,7 +149,7 @@ pub struct RefusedGlobal {
 }
 
 /// A name from a file, on one line.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     let escape =
         |char: char| if char.is_control() { char.escape_default().collect() } else { char.to_string() };
     name.chars().map(escape).collect()
@@ -257,6 +257,12 @@ impl Error {
     /// Adds the byte offset, unless a more precise one is known.
     pub(crate) fn at(mut self, offset: u64) -> Self {
         self.0.offset.get_or_insert(offset);
+        self
+    }
+
+    /// Counts the byte offset from `start` bytes before.
+    pub(crate) fn moved(mut self, start: u64) -> Self {
+        self.0.offset = self.0.offset.map(|offset| offset.saturating_add(start));
         self
     }
 

@@ -46,7 +46,7 @@ pub use byte_order::{ByteOrder, swap_in_place};
 pub use dtensor::{DTensor, Placement};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Reason, RefusedGlobal, Result};
-pub use format::Format;
+pub use format::{Format, GlobalScan, ScannedGlobal};
 pub use limits::Limits;
 pub use listing::{Entry, PathElement};
 pub use load::{Checkpoint, LoadOptions, RecordInfo};

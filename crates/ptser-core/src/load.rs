@@ -8,7 +8,7 @@ use crate::backend::{MapLocation, Registry, Restored};
 use crate::byte_order::ByteOrder;
 use crate::document::Document;
 use crate::error::{Error, Reason, Result};
-use crate::format::{Container, Format, Opened, Terms};
+use crate::format::{self, Container, Format, GlobalScan, Opened, Terms};
 use crate::limits::Limits;
 use crate::listing::{Entry, Listing};
 use crate::module;
@@ -130,7 +130,7 @@ impl LoadOptions {
             // As in PyTorch, the name decides: a safetensors file that is called .pt is a mistake somewhere.
             let safetensors =
                 path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
-            self.open_source(source::open_file(path, self.mmap)?.into(), safetensors)
+            self.open_source(self.file(path)?, safetensors)
         };
         open().map_err(|error| error.in_file(path))
     }
@@ -159,16 +159,64 @@ impl LoadOptions {
         self.open_source(Arc::new(Foreign(source)), true)
     }
 
-    fn open_source(&self, source: Arc<dyn Source>, safetensors: bool) -> Result<Checkpoint> {
-        // A new option must be used here, or this line breaks.
-        let Self { map_location, mmap: _, globals, limits, default_byte_order, offset, faults } = self;
-        let source = match *offset {
+    /// Lists every global that a file names, and what the policy says of each, without opening the file: every
+    /// pickle that loading it would run is looked through, whatever it does, and nothing is refused.
+    ///
+    /// # Errors
+    /// `Malformed` where the file is no checkpoint or its container is damaged, `LimitExceeded`, `Io`. A damaged
+    /// pickle is told in [`GlobalScan::error`], beside the globals that were found.
+    pub fn unsafe_globals(&self, path: impl AsRef<Path>) -> Result<GlobalScan> {
+        let path = path.as_ref();
+        let scan = self.file(path).and_then(|source| self.scan_source(source));
+        let mut scan = scan.map_err(|error| error.in_file(path))?;
+        scan.error = scan.error.map(|error| error.in_file(path));
+        Ok(scan)
+    }
+
+    /// As [`unsafe_globals`](Self::unsafe_globals), of bytes in memory, which are not copied.
+    ///
+    /// # Errors
+    /// As [`unsafe_globals`](Self::unsafe_globals).
+    pub fn unsafe_globals_in_bytes(
+        &self,
+        bytes: impl AsRef<[u8]> + Send + Sync + 'static,
+    ) -> Result<GlobalScan> {
+        self.scan_source(Arc::new(MemorySource(bytes)))
+    }
+
+    /// As [`unsafe_globals`](Self::unsafe_globals), of any source of bytes.
+    ///
+    /// # Errors
+    /// As [`unsafe_globals`](Self::unsafe_globals).
+    pub fn unsafe_globals_in_source(&self, source: impl ReadAt + 'static) -> Result<GlobalScan> {
+        self.scan_source(Arc::new(Foreign(source)))
+    }
+
+    fn scan_source(&self, source: Arc<dyn Source>) -> Result<GlobalScan> {
+        format::scan(self.begun(source), self.terms(true))
+    }
+
+    fn file(&self, path: &Path) -> Result<Arc<dyn Source>> {
+        Ok(source::open_file(path, self.mmap)?.into())
+    }
+
+    fn begun(&self, source: Arc<dyn Source>) -> Arc<dyn Source> {
+        match self.offset {
             0 => source,
             start => Arc::new(Tail { source, start }),
-        };
-        let (byte_order, faults) = (*default_byte_order, *faults);
-        let terms = Terms { byte_order, globals, limits, safetensors, faults };
-        let Opened { container, document, globals } = Container::open(source, terms)?;
+        }
+    }
+
+    fn terms(&self, safetensors: bool) -> Terms<'_> {
+        // A new option must be used here or where a checkpoint is opened, or this line breaks.
+        let Self { map_location: _, mmap: _, globals, limits, default_byte_order, offset: _, faults } = self;
+        Terms { byte_order: *default_byte_order, globals, limits, safetensors, faults: *faults }
+    }
+
+    fn open_source(&self, source: Arc<dyn Source>, safetensors: bool) -> Result<Checkpoint> {
+        let Self { limits, map_location, .. } = self;
+        let opened = Container::open(self.begun(source), self.terms(safetensors))?;
+        let Opened { container, document, globals } = opened;
         let listing = Listing::of(&document, document.graph.root(), limits)?;
         Ok(Checkpoint {
             document,
@@ -239,6 +287,14 @@ impl Checkpoint {
     /// As [`LoadOptions::open`].
     pub fn read(reader: impl Read + Seek + Send + 'static) -> Result<Self> {
         LoadOptions::new().read(reader)
+    }
+
+    /// Lists every global that a file names, and what PyTorch's policy says of each, without opening the file.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::unsafe_globals`].
+    pub fn unsafe_globals(path: impl AsRef<Path>) -> Result<GlobalScan> {
+        LoadOptions::new().unsafe_globals(path)
     }
 
     /// The container.

@@ -56,17 +56,32 @@ const LOCAL_HEADER_SIZE: u64 = 30;
 /// The flags of records whose bytes are not what they seem: encrypted, a patch, strongly encrypted, masked.
 const ENCRYPTED: u16 = 1 | 1 << 5 | 1 << 6 | 1 << 13;
 
+/// Reads a directory; the archive's first byte is at the offset.
+fn directory<'s>(source: &'s dyn Source, limits: &Limits) -> Result<(u64, ZipArchive<Cursor<'s>>)> {
+    let start = archive_start(source)?;
+    let config = Config { archive_offset: ArchiveOffset::Known(start) };
+    let archive = ZipArchive::with_config(config, Cursor::new(source)).map_err(corrupt)?;
+    let count = u64::try_from(archive.len()).unwrap_or(u64::MAX);
+    limits::check("the number of records", "records", count, limits.records)?;
+    Ok((start, archive))
+}
+
+/// The full names of all records, for an archive that is no checkpoint's.
+pub(crate) fn names(source: &dyn Source, limits: &Limits) -> Result<Vec<String>> {
+    let (_, archive) = directory(source, limits)?;
+    let name = |place| {
+        Ok(String::from_utf8_lossy(archive.by_index_data(place).map_err(corrupt)?.name_raw()).into_owned())
+    };
+    (0..archive.len()).map(name).collect()
+}
+
 impl Archive {
     /// Reads the directory.
     pub(crate) fn open(source: &dyn Source, limits: &Limits) -> Result<Self> {
-        let start = archive_start(source)?;
-        let config = Config { archive_offset: ArchiveOffset::Known(start) };
-        let archive = ZipArchive::with_config(config, Cursor::new(source)).map_err(corrupt)?;
+        let (start, archive) = directory(source, limits)?;
         if archive.has_duplicate_names() {
             return Err(Reason::Archive("two records have the same name".into()).into());
         }
-        let count = u64::try_from(archive.len()).unwrap_or(u64::MAX);
-        limits::check("the number of records", "records", count, limits.records)?;
         let directory_at = archive.central_directory_start();
 
         let mut root: Option<Box<str>> = None;

@@ -3,5 +3,5 @@
 mod directory;
 mod end;
 
-pub(crate) use directory::{Archive, Compression, Record};
+pub(crate) use directory::{Archive, Compression, Record, names};
 pub(crate) use end::archive_start;

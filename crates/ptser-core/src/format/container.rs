@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::Format;
-use super::legacy::{LegacyStorages, LegacyStream, take};
+use super::legacy::{LegacyStorages, LegacyStream, preamble, take};
 use super::sniff::{Sniffed, sniff};
-use super::tar::TarFile;
+use super::tar::{PickleAt, TarFile};
 use super::zip::{ZipFile, ZipStorages};
 use crate::byte_order::ByteOrder;
 use crate::document::Document;
@@ -67,7 +67,10 @@ impl Container {
                 Ok(Self::other(Format::Legacy, Some(storages.table.end), document, globals))
             }
             Sniffed::Tar => {
-                let mut file = TarFile::open(&source, globals, limits)?;
+                let mut file = TarFile::open(&source, limits, &mut |place: &PickleAt| {
+                    let (pickle, end) = take(&*source, place.at, limits.pickle_bytes)?;
+                    Ok((preamble(pickle, globals, place.member)?, end))
+                })?;
                 let pickle = std::mem::take(&mut file.pickle);
                 let mut table = nesting.around(file, &pickle);
                 let document = Document::read(pickle, globals, faults, &mut table)
@@ -151,7 +154,7 @@ struct Nesting<'n> {
 }
 
 /// Checkpoints in the bytes of checkpoints: one level is what PyTorch writes.
-const DEPTH_MAX: usize = 4;
+pub(super) const DEPTH_MAX: usize = 4;
 
 impl<'n> Nesting<'n> {
     fn around<T>(self, table: T, pickle: &[u8]) -> WithNested<'n, T> {

@@ -34,10 +34,7 @@ impl LegacyStream {
     pub(crate) fn begins(source: &dyn Source, start: u64) -> bool {
         let pickle = take(source, start, PREAMBLE).map(|(pickle, _)| pickle);
         let graph = pickle.and_then(|pickle| pickle::run(pickle, torch::rename).graph);
-        graph.is_ok_and(|graph| match graph.node(graph.root()) {
-            Node::Long(span) => graph.bytes(span) == MAGIC,
-            _ => false,
-        })
+        graph.is_ok_and(|graph| is_magic(&graph))
     }
 
     /// Reads up to the object's pickle.
@@ -47,7 +44,8 @@ impl LegacyStream {
         globals: &Globals,
         limits: &Limits,
     ) -> Result<Self> {
-        let (_, at) = take(&*source, start, PREAMBLE)?;
+        let (magic, at) = take(&*source, start, PREAMBLE)?;
+        preamble(magic, globals, "magic number")?;
         let (protocol, at) = take(&*source, at, PREAMBLE)?;
         let protocol = preamble(protocol, globals, "protocol version")?;
         match protocol.node(protocol.root()) {
@@ -69,6 +67,16 @@ impl LegacyStream {
         preamble(system, globals, "system information")?;
         let (pickle, keys_at) = take(&*source, at, limits.pickle_bytes)?;
         Ok(Self { source, pickle, keys_at })
+    }
+}
+
+/// Whether a pickle holds the magic number, in however many bytes.
+pub(super) fn is_magic(graph: &Graph) -> bool {
+    match graph.node(graph.root()) {
+        Node::Long(span) => {
+            graph.bytes(span).strip_prefix(&MAGIC).is_some_and(|rest| rest.iter().all(|&byte| byte == 0))
+        }
+        _ => false,
     }
 }
 

@@ -1,13 +1,17 @@
 //! The containers of checkpoints, and how to tell them from each other and from what is none.
 
 mod container;
+mod foreign;
 mod legacy;
 mod safetensors;
+mod scan;
 mod sniff;
 mod tar;
 mod zip;
 
 pub(crate) use container::{Container, Opened, Terms};
+pub(crate) use scan::scan;
+pub use scan::{GlobalScan, ScannedGlobal};
 
 /// The container of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

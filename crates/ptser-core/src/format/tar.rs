@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::legacy::{preamble, take};
+use super::foreign::tar_error;
+use super::legacy::take;
 use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
@@ -16,7 +17,7 @@ use crate::source::Source;
 use crate::storage::{Description, Span, Storage, element_bytes};
 use crate::tar::{self, Member};
 use crate::tensor::Tensor;
-use crate::torch::{Globals, Known, Named, StorageRef, StorageTable, check_inside, known, shaped};
+use crate::torch::{Known, Named, StorageRef, StorageTable, check_inside, known, shaped};
 
 /// What a tar archive names: storages and tensors by their numbers.
 pub(crate) struct TarFile {
@@ -26,24 +27,39 @@ pub(crate) struct TarFile {
     tensors: HashMap<String, Tensor>,
 }
 
+/// Where a pickle begins.
+pub(super) struct PickleAt {
+    pub(super) member: &'static str,
+    /// The member's first byte in the file.
+    pub(super) member_at: u64,
+    /// The pickle's.
+    pub(super) at: u64,
+}
+
+/// Reads a pickle of a member that describes storages or tensors, and tells where it ends.
+pub(super) type ReadPickle<'r> = dyn FnMut(&PickleAt) -> Result<(Graph, u64)> + 'r;
+
 impl TarFile {
     /// Reads the members that describe storages and tensors; no data.
-    pub(crate) fn open(source: &Arc<dyn Source>, globals: &Globals, limits: &Limits) -> Result<Self> {
+    pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits, read: &mut ReadPickle<'_>) -> Result<Self> {
         let members = tar::members(&**source)?;
-        let member = |name: &str| {
-            let found = members.iter().find(|member| member.name == name);
-            found.ok_or_else(|| Error::from(Reason::MissingRecord { name: name.to_owned() }))
-        };
         let mut file = Self { pickle: Vec::new(), storages: HashMap::new(), tensors: HashMap::new() };
-        let part =
-            |name: &'static str| Ok::<_, Error>(Part::new(source, member(name)?, name, globals, limits));
-        file.read_storages(part("storages")?).map_err(|error| error.in_record("storages"))?;
+        let storages = member(&members, "storages").map_err(|error| {
+            let names: Vec<&str> = members.iter().map(|member| &*member.name).collect();
+            tar_error(&names, error)
+        })?;
+        let storages = Part::new(source, storages, "storages", limits, read);
+        file.read_storages(storages).map_err(|error| error.in_record("storages"))?;
         // Some writers of today leave the tensors to the pickle.
-        if members.iter().any(|member| member.name == "tensors") {
-            file.read_tensors(part("tensors")?).map_err(|error| error.in_record("tensors"))?;
+        if let Ok(tensors) = member(&members, "tensors") {
+            let tensors = Part::new(source, tensors, "tensors", limits, read);
+            file.read_tensors(tensors).map_err(|error| error.in_record("tensors"))?;
         }
-        let mut pickle = part("pickle")?;
-        file.pickle = pickle.take().map_err(|error| error.in_record("pickle"))?;
+        let pickle = member(&members, "pickle")?;
+        let end = pickle.at.saturating_add(pickle.size);
+        let read = take(&**source, pickle.at, limits.pickle_bytes)
+            .and_then(|(bytes, at)| inside(at, end).map(|()| bytes));
+        file.pickle = read.map_err(|error| error.in_record("pickle"))?;
         Ok(file)
     }
 
@@ -212,10 +228,11 @@ fn key(graph: &Graph, id: NodeId) -> Result<String> {
 struct Part<'p> {
     source: &'p Arc<dyn Source>,
     at: u64,
+    start: u64,
     end: u64,
     name: &'static str,
-    globals: &'p Globals,
     limits: &'p Limits,
+    read: &'p mut ReadPickle<'p>,
 }
 
 impl<'p> Part<'p> {
@@ -223,10 +240,11 @@ impl<'p> Part<'p> {
         source: &'p Arc<dyn Source>,
         member: &Member,
         name: &'static str,
-        globals: &'p Globals,
         limits: &'p Limits,
+        read: &'p mut ReadPickle<'_>,
     ) -> Self {
-        Self { source, at: member.at, end: member.at.saturating_add(member.size), name, globals, limits }
+        let (start, end) = (member.at, member.at.saturating_add(member.size));
+        Self { source, at: start, start, end, name, limits, read }
     }
 
     fn left(&self) -> u64 {
@@ -248,17 +266,11 @@ impl<'p> Part<'p> {
         Ok(at)
     }
 
-    fn take(&mut self) -> Result<Vec<u8>> {
-        let (pickle, at) = take(&**self.source, self.at, self.limits.pickle_bytes)?;
-        if at > self.end {
-            return Err(Reason::Archive("a pickle leaves its member".into()).into());
-        }
-        self.at = at;
-        Ok(pickle)
-    }
-
     fn pickle(&mut self) -> Result<Graph> {
-        preamble(self.take()?, self.globals, self.name)
+        let (graph, at) = (self.read)(&PickleAt { member: self.name, member_at: self.start, at: self.at })?;
+        inside(at, self.end)?;
+        self.at = at;
+        Ok(graph)
     }
 
     /// The number of entries; each takes more than a byte.
@@ -302,6 +314,16 @@ impl StorageTable for TarFile {
         let tensor = self.tensors.get(name).cloned().map(Named::Tensor);
         Ok(tensor.or_else(|| self.storages.get(name).cloned().map(Named::Storage)))
     }
+}
+
+fn member<'m>(members: &'m [Member], name: &str) -> Result<&'m Member> {
+    let found = members.iter().find(|member| member.name == name);
+    found.ok_or_else(|| Error::from(Reason::MissingRecord { name: name.to_owned() }))
+}
+
+/// Refuses a pickle that ends behind its member.
+fn inside(at: u64, end: u64) -> Result<()> {
+    if at > end { Err(Reason::Archive("a pickle leaves its member".into()).into()) } else { Ok(()) }
 }
 
 fn malformed(what: String) -> Error {

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::Format;
+use super::foreign::archive_error;
 use crate::archive::{Archive, Compression, Record};
 use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
@@ -20,7 +21,9 @@ pub(crate) struct ZipFile {
     byte_order: ByteOrder,
 }
 
-const PICKLE: &str = "data.pkl";
+pub(super) const PICKLE: &str = "data.pkl";
+/// What a TorchScript program has beside its modules.
+pub(super) const CONSTANTS: &str = "constants.pkl";
 /// Every checkpoint has its version in one of these.
 const VERSION: [&str; 2] = [".data/version", "version"];
 /// The versions that torch 2.15 reads.
@@ -35,10 +38,9 @@ impl ZipFile {
         default_byte_order: ByteOrder,
         limits: &Limits,
     ) -> Result<Self> {
-        let archive = Archive::open(&*source, limits)?;
+        let archive = open_archive(&*source, limits)?;
         let mut file = Self { source, archive, format: Format::Zip, byte_order: default_byte_order };
-        file.refuse_siblings()?;
-        if file.archive.find("constants.pkl").is_some() {
+        if file.archive.find(CONSTANTS).is_some() {
             file.format = Format::TorchScript;
         }
         if let Some(version) = VERSION.iter().find(|name| file.archive.find(name).is_some()) {
@@ -60,25 +62,6 @@ impl ZipFile {
         Ok(file)
     }
 
-    /// Archives of PyTorch that hold something other than a checkpoint.
-    fn refuse_siblings(&self) -> Result<()> {
-        if self.archive.find(PICKLE).is_some() {
-            return Ok(());
-        }
-        let what = if self.archive.find("archive_format").is_some()
-            || self.archive.find("models/model.json").is_some()
-        {
-            "an exported program (.pt2); its weights are read by torch.export.load"
-        } else if self.archive.find(".data/extern_modules").is_some() {
-            "a torch.package archive; it is read by torch.package.PackageImporter"
-        } else if self.archive.find("model.json").is_some() {
-            "a TorchScript program of torch before 1.4; load and save it with torch 1.4 to 2.0"
-        } else {
-            return self.archive.expect(PICKLE).map(drop);
-        };
-        Err(Reason::Unsupported(what.into()).into())
-    }
-
     /// The content of a record that holds a word or a number.
     fn small(&self, name: &str) -> Result<String> {
         let record = self.archive.expect(name)?;
@@ -98,21 +81,7 @@ impl ZipFile {
 
     /// The bytes of `data.pkl`.
     pub(crate) fn pickle(&self, limits: &Limits) -> Result<Vec<u8>> {
-        let record = self.archive.expect(PICKLE)?;
-        let read = || {
-            limits::check("the pickle in bytes", "pickle_bytes", record.size, limits.pickle_bytes)?;
-            if record.size > 1 << 20 && record.compression == Compression::Deflated {
-                let ratio = record.size.checked_div(record.stored_size).unwrap_or(u64::MAX);
-                limits::check(
-                    "the inflation of the pickle",
-                    "inflation_ratio",
-                    ratio,
-                    limits.inflation_ratio,
-                )?;
-            }
-            record.read_all(&*self.source)
-        };
-        read().map_err(|error: Error| error.in_record(PICKLE))
+        read_pickle(&self.archive, &*self.source, PICKLE, limits)
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -126,6 +95,55 @@ impl ZipFile {
     pub(crate) fn archive(&self) -> &Archive {
         &self.archive
     }
+}
+
+/// Reads the directory of an archive that has a pickle.
+pub(super) fn open_archive(source: &dyn Source, limits: &Limits) -> Result<Archive> {
+    match Archive::open(source, limits) {
+        Ok(archive) if archive.find(PICKLE).is_some() => Ok(archive),
+        Ok(archive) => Err(match sibling(&archive) {
+            Some(what) => Reason::Unsupported(what.into()).into(),
+            None => archive_error(source, limits, Reason::MissingRecord { name: PICKLE.into() }.into()),
+        }),
+        // Only records that do not lie as a checkpoint's do are worth another look.
+        Err(error) if matches!(error.reason(), Reason::Archive(_)) => {
+            Err(archive_error(source, limits, error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What an archive of PyTorch without a pickle is.
+fn sibling(archive: &Archive) -> Option<&'static str> {
+    let has = |name: &str| archive.find(name).is_some();
+    if has("archive_format") || has("models/model.json") {
+        Some("an exported program (.pt2); its weights are read by torch.export.load")
+    } else if has(".data/extern_modules") {
+        Some("a torch.package archive; it is read by torch.package.PackageImporter")
+    } else if has("model.json") {
+        Some("a TorchScript program of torch before 1.4; load and save it with torch 1.4 to 2.0")
+    } else {
+        None
+    }
+}
+
+/// The bytes of a record that holds a pickle.
+pub(super) fn read_pickle(
+    archive: &Archive,
+    source: &dyn Source,
+    name: &str,
+    limits: &Limits,
+) -> Result<Vec<u8>> {
+    let record = archive.expect(name)?;
+    let read = || {
+        limits::check("the pickle in bytes", "pickle_bytes", record.size, limits.pickle_bytes)?;
+        if record.size > 1 << 20 && record.compression == Compression::Deflated {
+            let ratio = record.size.checked_div(record.stored_size).unwrap_or(u64::MAX);
+            limits::check("the inflation of the pickle", "inflation_ratio", ratio, limits.inflation_ratio)?;
+        }
+        record.read_all(source)
+    };
+    read().map_err(|error: Error| error.in_record(name))
 }
 
 /// Answers the persistent ids of an archive's `data.pkl`.

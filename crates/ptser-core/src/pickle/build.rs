@@ -108,7 +108,7 @@ impl Machine<'_> {
         self.reader.text(span).or_else(|| span.text_in(&self.heap, self.pickle_len)).map(str::to_owned)
     }
 
-    fn symbol(&mut self, module: &str, name: &str) -> Result<Node> {
+    pub(super) fn symbol(&mut self, module: &str, name: &str) -> Result<Node> {
         if let Some(id) = self.symbol_ids.get(module).and_then(|names| names.get(name)) {
             return Ok(Node::Global(*id));
         }
@@ -116,7 +116,7 @@ impl Machine<'_> {
         self.symbol_ids.entry(module.into()).or_default().insert(name.into(), id);
         let (module, name) = (self.rename)(module, name);
         let full = format!("{module}.{name}").into();
-        self.symbols.push(Symbol { module: module.into(), full });
+        self.symbols.push(Symbol { module: module.into(), full, at: self.opcode_at });
         Ok(Node::Global(id))
     }
 

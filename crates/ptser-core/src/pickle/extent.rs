@@ -42,11 +42,15 @@ pub(super) fn argument(opcode: u8) -> Option<Argument> {
 /// # Errors
 /// `Malformed` where the source ends first or a byte is no opcode; `LimitExceeded` beyond `pickle_bytes`.
 pub(crate) fn pickle_len(source: &dyn Source, start: u64, pickle_bytes: u64) -> Result<u64> {
-    let mut stream = Stream { cursor: Cursor::new(source), position: start, end: source.size() };
+    let mut stream = Stream {
+        cursor: Cursor::new(source),
+        start,
+        position: start,
+        end: source.size(),
+        limit: pickle_bytes,
+    };
     stream.cursor.seek(SeekFrom::Start(start))?;
     loop {
-        let len = stream.position.saturating_sub(start);
-        limits::check("the pickle in bytes", "pickle_bytes", len, pickle_bytes)?;
         let opcode = stream.number(1)?;
         let opcode = u8::try_from(opcode).unwrap_or(0);
         match argument(opcode) {
@@ -70,8 +74,10 @@ pub(crate) fn pickle_len(source: &dyn Source, start: u64, pickle_bytes: u64) -> 
 
 struct Stream<'s> {
     cursor: Cursor<'s>,
+    start: u64,
     position: u64,
     end: u64,
+    limit: u64,
 }
 
 impl Stream<'_> {
@@ -110,12 +116,13 @@ impl Stream<'_> {
         }
     }
 
-    /// Moves on, if the source goes that far.
+    /// Moves on, if the source and the limit go that far.
     fn claim(&mut self, len: u64) -> Result<()> {
         match self.position.checked_add(len).filter(|&position| position <= self.end) {
             Some(position) => {
                 self.position = position;
-                Ok(())
+                let len = position.saturating_sub(self.start);
+                limits::check("the pickle in bytes", "pickle_bytes", len, self.limit)
             }
             None => {
                 let left = self.end.saturating_sub(self.position);

@@ -90,6 +90,8 @@ pub(crate) struct Symbol {
     pub(crate) module: Box<str>,
     /// `module.name`.
     pub(crate) full: Box<str>,
+    /// The byte of the opcode that names it first.
+    pub(crate) at: usize,
 }
 
 /// Everything one pickle holds.
@@ -117,8 +119,13 @@ impl Span {
 
     /// The text of the span in `bytes`, whose first byte has number `first`.
     pub(super) fn text_in(self, bytes: &[u8], first: usize) -> Option<&str> {
+        std::str::from_utf8(self.bytes_in(bytes, first)?).ok()
+    }
+
+    /// The span in `bytes`, whose first byte has number `first`.
+    pub(super) fn bytes_in(self, bytes: &[u8], first: usize) -> Option<&[u8]> {
         let start = index(self.start).checked_sub(first)?;
-        std::str::from_utf8(bytes.get(start..start.checked_add(self.len())?)?).ok()
+        bytes.get(start..start.checked_add(self.len())?)
     }
 
     /// Bytes in the span.
@@ -180,6 +187,11 @@ impl Graph {
 
     pub(crate) fn node(&self, id: NodeId) -> Node {
         self.nodes.get(index(id.0)).copied().unwrap_or(Node::None)
+    }
+
+    /// Every node, in order of appearance.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<'_> {
+        (0..).map(NodeId).take(self.nodes.len())
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -37,7 +37,7 @@ pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal) -> Outcome {
     }
 }
 
-fn to_u64(number: usize) -> u64 {
+pub(super) fn to_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Machine<'p> {
 }
 
 impl<'p> Machine<'p> {
-    fn new(pickle: &'p [u8], rename: RenameGlobal) -> Self {
+    pub(super) fn new(pickle: &'p [u8], rename: RenameGlobal) -> Self {
         Self {
             reader: Reader::new(pickle),
             pickle_len: pickle.len(),
@@ -94,7 +94,8 @@ impl<'p> Machine<'p> {
         }
     }
 
-    fn step(&mut self, byte: u8) -> Result<()> {
+    /// Does what an opcode asks for.
+    pub(super) fn step(&mut self, byte: u8) -> Result<()> {
         match byte {
             op::PROTO => self.proto(),
             op::FRAME => self.frame(),

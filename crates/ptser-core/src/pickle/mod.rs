@@ -9,8 +9,10 @@ mod memo;
 mod opcode;
 mod reader;
 mod scalars;
+mod scan;
 mod text;
 
 pub(crate) use extent::pickle_len;
 pub(crate) use graph::{Call, Graph, Node, NodeId, Object, Symbol, SymbolId};
 pub(crate) use machine::run;
+pub(crate) use scan::scan;

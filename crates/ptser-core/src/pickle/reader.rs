@@ -18,6 +18,11 @@ impl<'p> Reader<'p> {
         self.position
     }
 
+    /// Goes back to a place where it has been.
+    pub(super) fn go_back(&mut self, position: usize) {
+        self.position = position.min(self.position);
+    }
+
     pub(super) fn left(&self) -> usize {
         self.bytes.len().saturating_sub(self.position)
     }
