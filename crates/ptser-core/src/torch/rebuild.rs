@@ -197,7 +197,7 @@ impl Reading<'_> {
         Ok(self.place(parameter))
     }
 
-    fn add(&mut self, tensor: Tensor) -> Meaning {
+    pub(super) fn add(&mut self, tensor: Tensor) -> Meaning {
         Meaning::Tensor(self.place(tensor))
     }
 
