@@ -365,6 +365,14 @@ impl<'c> Value<'c> {
         callable
     }
 
+    /// What was called to make an object that was never made: a global, or what another call makes, such as
+    /// `getattr(Outer, "Inner")` for a class inside another.
+    pub fn callable(self) -> Option<Self> {
+        let (object, _) =
+            self.document.meaning(self.id).filter(|(_, meaning)| matches!(meaning, Meaning::Opaque))?;
+        Some(self.at(object.callable))
+    }
+
     /// The file and the source text of a class, or of an object's class, as legacy streams record them for
     /// modules.
     pub fn source(self) -> Option<(&'c str, &'c str)> {
