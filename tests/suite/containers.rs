@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use ptser::{Checkpoint, DType, Error, ErrorKind, Format, Globals, LoadOptions, Reason, ValueKind};
 use serde_json::Value as Json;
 
-use crate::build::{call, dict_of, good_pickle, int, ints, pickle, storage, tensor, text};
+use crate::build::{MAGIC, call, dict_of, good_pickle, int, ints, pickle, storage, stream, tensor, text};
 use crate::fixtures::{self, check_tensors, expected_in, read_all};
-use crate::values::check_value;
+use crate::tree::check_value;
 
 fn path(name: &str) -> PathBuf {
     fixtures::folder().join("legacy").join(name)
@@ -258,20 +258,7 @@ fn no_single_changed_byte_panics() {
     }
 }
 
-/// A storage of a stream: its key, the number of elements it claims, its bytes.
-type Root<'r> = (&'r str, u64, &'r [u8]);
-
-const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 const SIX: &[u8] = &[0; 24];
-
-/// A legacy stream around a pickle.
-fn stream(object: &[u8], keys: &[&str], roots: &[Root<'_>]) -> Vec<u8> {
-    let keys: Vec<u8> = keys.iter().flat_map(|key| text(key)).collect();
-    let keys = pickle(&[b"](", &keys, b"e"]);
-    let roots: Vec<u8> =
-        roots.iter().flat_map(|(_, count, data)| [&count.to_le_bytes(), *data].concat()).collect();
-    [MAGIC, b"\x80\x02M\xe9\x03.", b"\x80\x02}.", object, &keys, &roots].concat()
-}
 
 #[test]
 fn keys_and_references_must_agree() {

@@ -1,12 +1,14 @@
 //! What reading a checkpoint promises, a file for each kind of promise.
 
 #[cfg(test)]
+#[path = "../support/build.rs"]
 mod build;
 #[cfg(test)]
 mod byte_order;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
+#[path = "../support/fixtures.rs"]
 mod fixtures;
 #[cfg(test)]
 mod foreign;
@@ -23,6 +25,9 @@ mod nesting;
 #[cfg(test)]
 mod read_zip;
 #[cfg(test)]
+#[path = "../support/readers.rs"]
+mod readers;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod scan;
@@ -33,6 +38,9 @@ mod stems;
 #[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(test)]
+#[path = "../support/tree.rs"]
+mod tree;
 #[cfg(test)]
 mod unlisted;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use ptser::{
     Availability, Backend, Checkpoint, DeviceStorage, ErrorKind, HostStorage, LoadOptions, Location,
-    MapLocation, ReadAt, Registry, Restored, Result,
+    MapLocation, Registry, Restored, Result,
 };
 
 use crate::{build, fixtures};
@@ -102,6 +102,8 @@ fn restored_bytes_are_in_the_machines_order() {
 fn meta_restores_without_reading_a_storage_byte() {
     use ptser::backends::meta::MetaStorage;
 
+    use crate::readers::{Counting, Memory};
+
     const SIZE: usize = 4 << 20;
     let numel = i64::try_from(SIZE / 4).unwrap();
     let pickle = build::dict_of("w", &build::tensor(&build::storage("0", numel), 0, &[numel], &[1]));
@@ -112,7 +114,7 @@ fn meta_restores_without_reading_a_storage_byte() {
         &[("data.pkl", &pickle), ("data/0", &data), ("padding", &padding), ("version", b"3\n")],
     );
     let reads = Arc::new(Mutex::new(Vec::new()));
-    let source = Counting { bytes: archive, reads: Arc::clone(&reads) };
+    let source = Counting { source: Memory(archive), reads: Arc::clone(&reads) };
     let checkpoint = LoadOptions::new().source(source).unwrap();
     let restored = checkpoint.restore(&registry(), &"meta".into()).unwrap();
 
@@ -263,27 +265,6 @@ impl Backend for Usurper {
     fn restore(&self, _: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
         Ok((location.as_str() == "cpu")
             .then(|| Box::new(Kept(Location::new("usurped"))) as Box<dyn DeviceStorage>))
-    }
-}
-
-/// Notes what is read.
-struct Counting {
-    bytes: Vec<u8>,
-    reads: Arc<Mutex<Vec<(u64, u64)>>>,
-}
-
-impl ReadAt for Counting {
-    fn size(&self) -> u64 {
-        u64::try_from(self.bytes.len()).unwrap()
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
-        self.reads.lock().unwrap().push((offset, u64::try_from(buf.len()).unwrap()));
-        let start = usize::try_from(offset).unwrap();
-        buf.copy_from_slice(
-            self.bytes.get(start..start + buf.len()).ok_or(std::io::ErrorKind::UnexpectedEof)?,
-        );
-        Ok(())
     }
 }
 

@@ -1,12 +1,13 @@
 //! The same file reads the same from a path, from memory, through a mapping, and through any reader.
 
-use std::io::{Cursor, Read, Seek, SeekFrom, Write};
+use std::io::{Cursor, Write};
 use std::sync::Arc;
 
 use ptser::{Checkpoint, ErrorKind, LoadOptions, Mmap, ReadAt};
 
 use crate::build;
 use crate::fixtures::{self, contents};
+use crate::readers::{Memory, Stammering};
 
 const FILES: [&str; 7] = [
     "buffer.pt",
@@ -32,8 +33,8 @@ fn every_source_gives_the_same_tensors() {
             ("shared bytes", options.from_bytes(Arc::<[u8]>::from(bytes.clone()))),
             ("a file", options.read(std::fs::File::open(fixtures::path(file)).unwrap())),
             ("a cursor", options.read(Cursor::new(bytes.clone()))),
-            ("a reader that stammers", options.read(Stammering(Cursor::new(bytes.clone())))),
-            ("a source of one's own", options.source(Own(bytes.clone()))),
+            ("a reader that stammers", options.read(Stammering::new(Cursor::new(bytes.clone())))),
+            ("a source of one's own", options.source(Memory(bytes.clone()))),
         ];
         for (source, checkpoint) in opened {
             assert_eq!(contents(&checkpoint.expect(source)), expected, "{file} from {source}");
@@ -118,38 +119,6 @@ fn a_folder_and_a_missing_file_are_named() {
     assert!(error.to_string().contains("folder"), "{error}");
     let error = Checkpoint::open("no/such/file.pt").unwrap_err();
     assert_eq!((error.kind(), error.file()), (ErrorKind::Io, Some("no/such/file.pt".as_ref())));
-}
-
-/// Reads a byte or a few at a time, and is interrupted between them.
-struct Stammering<R>(R);
-
-impl<R: Read + Seek> Read for Stammering<R> {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let position = self.0.stream_position()?;
-        let len = buf.len().min(usize::try_from(position % 7).unwrap() + 1);
-        self.0.read(&mut buf[..len])
-    }
-}
-
-impl<R: Seek> Seek for Stammering<R> {
-    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
-        self.0.seek(to)
-    }
-}
-
-/// The least that a source must do.
-struct Own(Vec<u8>);
-
-impl ReadAt for Own {
-    fn size(&self) -> u64 {
-        u64::try_from(self.0.len()).unwrap()
-    }
-
-    fn read_exact_at(&self, mut buf: &mut [u8], offset: u64) -> std::io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        let bytes = self.0.get(start..start + buf.len()).ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        buf.write_all(bytes)
-    }
 }
 
 /// Claims a size of which only a part can be read.

@@ -376,8 +376,13 @@ fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeI
             return;
         }
     }
-    if value.states().next().is_some() {
+    if let Some(state) = value.state() {
+        let before = out.len();
         out.extend(value.attributes().map(|(key, value)| (Step::Attribute(key.id), value.id)));
+        // A state of a class's own making.
+        if out.len() == before && !state.is_mapping() {
+            out.push((Step::Part("#state"), state.id));
+        }
     }
 }
 

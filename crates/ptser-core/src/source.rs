@@ -114,6 +114,10 @@ pub(crate) fn open_file(path: &Path, mmap: Mmap) -> io::Result<Box<dyn Source>> 
     if metadata.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "this is a folder, not a checkpoint file"));
     }
+    #[cfg(unix)]
+    if std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type()) {
+        return Err(unseekable(io::Error::new(io::ErrorKind::NotSeekable, "this is a pipe")));
+    }
     Ok(match mmap {
         Mmap::Off => Box::new(FileSource { size: metadata.len(), file }),
         // An empty file cannot be mapped, and there is nothing to map.
@@ -271,9 +275,15 @@ struct ReaderSource<R> {
 
 /// Wraps a reader; byte 0 is where its cursor stands.
 pub(crate) fn from_reader<R: Read + Seek + Send>(mut reader: R) -> io::Result<impl Source> {
-    let start = reader.stream_position()?;
+    let start = reader.stream_position().map_err(unseekable)?;
     let size = reader.seek(SeekFrom::End(0))?.saturating_sub(start);
     Ok(ReaderSource { reader: Mutex::new(reader), start, size })
+}
+
+/// What the first seek fails with: pipes and sockets cannot.
+fn unseekable(error: io::Error) -> io::Error {
+    let what = "a checkpoint is read in any order: read it into memory first, and open it with from_bytes";
+    io::Error::new(error.kind(), format!("{error}; {what}"))
 }
 
 impl<R: Read + Seek + Send> Source for ReaderSource<R> {

@@ -217,7 +217,11 @@ impl Record {
         let mut header = [0_u8; 30];
         source.read_exact_at(&mut header, self.header_at)?;
         if !header.starts_with(&LOCAL_HEADER) {
-            return Err(Reason::Record("its local header is damaged".into()).into());
+            return Err(Reason::Record(
+                "its local header is damaged; the file was altered, perhaps in transfer: fetch it again"
+                    .into(),
+            )
+            .into());
         }
         let [.., name_low, name_high, extra_low, extra_high] = header;
         let name_len = u16::from_le_bytes([name_low, name_high]);

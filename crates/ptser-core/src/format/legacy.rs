@@ -139,9 +139,10 @@ impl LegacyStorages {
     fn root(&mut self, key: &str, reference: &StorageRef) -> Result<()> {
         let mut count = [0; 8];
         let at = self.end;
-        self.source
-            .read_exact_at(&mut count, at)
-            .map_err(|_| truncated(8, self.source.size().saturating_sub(at)))?;
+        self.source.read_exact_at(&mut count, at).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => truncated(8, self.source.size().saturating_sub(at)),
+            _ => error.into(),
+        })?;
         let count = u64::from_le_bytes(count);
         if count != reference.numel {
             let size = reference.element_size();

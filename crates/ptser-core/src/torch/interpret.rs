@@ -249,6 +249,7 @@ impl Reading<'_> {
             (Call::Reduce, Known::TensorClass { dtype, sparse: false }) => {
                 self.legacy_tensor(object, Some(dtype), args)?
             }
+            (Call::Reduce, Known::TensorClass { dtype, sparse: true }) => self.legacy_sparse(dtype, args)?,
             (Call::Reduce, Known::LoadFromBytes) => self.nested(table, args)?,
             (Call::Reduce, Known::StorageClass(dtype)) if self.globals.is_inert() => {
                 self.storage_of_numbers(dtype, args)?

@@ -202,7 +202,7 @@ impl Reading<'_> {
         Ok(meaning)
     }
 
-    fn add(&mut self, tensor: Tensor) -> Meaning {
+    pub(super) fn add(&mut self, tensor: Tensor) -> Meaning {
         Meaning::Tensor(self.place(tensor))
     }
 

@@ -45,6 +45,20 @@ impl Reading<'_> {
         self.sparse_of(layout, size, parts, None)
     }
 
+    /// `torch.sparse.FloatTensor(indices, values, size)` and its like.
+    pub(super) fn legacy_sparse(&mut self, dtype: DType, args: &[NodeId]) -> Result<Meaning> {
+        let &[indices, values, size] = args else {
+            return Err(self.wrong_args("a sparse tensor class", args));
+        };
+        let tensor = self.sparse_of(Layout::SparseCoo, size, &[indices, values], None)?;
+        if tensor.dtype != dtype {
+            return Err(
+                Reason::Tensor(format!("values of {} in a sparse tensor of {dtype}", tensor.dtype)).into()
+            );
+        }
+        Ok(self.add(tensor))
+    }
+
     fn sparse_of(
         &self,
         layout: Layout,

@@ -216,7 +216,16 @@ impl<'c> Value<'c> {
 
     /// Whether both are the same object, not only equal.
     pub fn is(self, other: Value<'_>) -> bool {
-        std::ptr::eq(self.document, other.document) && self.id == other.id
+        std::ptr::eq(self.document, other.document)
+            && (self.id == other.id || self.named_tensor().is_some_and(|it| other.named_tensor() == Some(it)))
+    }
+
+    /// The place of a tensor that a persistent id names; each mention of it is a node of its own.
+    fn named_tensor(self) -> Option<usize> {
+        match self.document.interpretation.pid(self.id)? {
+            PidMeaning::Tensor(place) => Some(place),
+            PidMeaning::Storage(..) | PidMeaning::Class(_) | PidMeaning::Damaged(_) => None,
+        }
     }
 
     /// Python's name of its type.

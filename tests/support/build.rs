@@ -1,4 +1,6 @@
-//! Puts archives and pickles together byte by byte, as no sane writer would.
+//! Puts archives, streams and pickles together byte by byte, as no sane writer would.
+
+#![allow(dead_code, reason = "each test binary takes what it needs")]
 
 /// A record: its name below the root, and its content.
 pub(crate) type Record<'r> = (&'r str, &'r [u8]);
@@ -114,4 +116,19 @@ pub(crate) fn dict_of(key: &str, value: &[u8]) -> Vec<u8> {
 pub(crate) fn call(global: &str, args: &[&[u8]]) -> Vec<u8> {
     let (module, name) = global.rsplit_once('.').unwrap();
     [format!("c{module}\n{name}\n(").as_bytes(), args.concat().as_slice(), b"tR"].concat()
+}
+
+/// A storage of a stream: its key, the number of elements it claims, its bytes.
+pub(crate) type Root<'r> = (&'r str, u64, &'r [u8]);
+
+/// The pickle that a legacy stream begins with.
+pub(crate) const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+
+/// A legacy stream around a pickle.
+pub(crate) fn stream(object: &[u8], keys: &[&str], roots: &[Root<'_>]) -> Vec<u8> {
+    let keys: Vec<u8> = keys.iter().flat_map(|key| text(key)).collect();
+    let keys = pickle(&[b"](", &keys, b"e"]);
+    let roots: Vec<u8> =
+        roots.iter().flat_map(|(_, count, data)| [&count.to_le_bytes(), *data].concat()).collect();
+    [MAGIC, b"\x80\x02M\xe9\x03.", b"\x80\x02}.", object, &keys, &roots].concat()
 }

@@ -1,5 +1,7 @@
 //! The checkpoints of `tests/fixtures`, those of `zip` where no folder is named, and what is in them.
 
+#![allow(dead_code, reason = "each test binary takes what it needs")]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
