@@ -7,10 +7,14 @@
 #[cfg(test)]
 mod bad;
 #[cfg(test)]
+#[path = "../support/compare.rs"]
+mod compare;
+#[cfg(test)]
 mod good;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+#[path = "../support/oracle.rs"]
 mod oracle;
 #[cfg(test)]
 #[path = "../support/mod.rs"]

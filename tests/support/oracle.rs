@@ -1,7 +1,6 @@
-//! What PyTorch found in a file: `FILE.oracle.json` as a tree, and the tensors in it by path.
+//! What PyTorch found in a file, as a tree, and the tensors in it by path.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use serde_json::Value as Json;
 
@@ -22,9 +21,7 @@ pub(crate) struct Expected<'o> {
 }
 
 impl Oracle {
-    pub(crate) fn beside(file: &Path) -> Self {
-        let path = format!("{}.oracle.json", file.display());
-        let json: Json = serde_json::from_slice(&std::fs::read(&path).expect(&path)).expect(&path);
+    pub(crate) fn new(json: Json) -> Self {
         let mut children: Vec<Vec<usize>> = Vec::new();
         let mut by_path = HashMap::new();
         let mut open: Vec<usize> = Vec::new();
