@@ -19,6 +19,9 @@ mod oracle;
 #[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(test)]
+#[path = "../support/values.rs"]
+mod values;
 
 #[cfg(test)]
 mod tests {

@@ -2,25 +2,31 @@
 
 use std::collections::HashMap;
 
-use ptser::{ByteOrder, Checkpoint, Entry, Format, Layout, Storage, Tensor, Value, ValueKind};
+use ptser::{ByteOrder, Checkpoint, Entry, Format, Layout, Quantized, Storage, Tensor, TensorKind};
 use serde_json::Value as Json;
 
-use crate::oracle::{Expected, Oracle, is_below, text};
+use crate::oracle::{Expected, Oracle, text};
 use crate::support::sha256;
+use crate::values::same_values;
 
 /// The tensors and plain values that PyTorch finds are found, and nothing else.
 pub(crate) fn same_contents(checkpoint: &Checkpoint, oracle: &Oracle) -> Result<(), String> {
     match oracle.mode() {
         Some("jit") => same_state_dict(checkpoint, oracle),
-        _ => same_tensors(checkpoint, oracle).and_then(|()| same_values(checkpoint, oracle)),
+        _ => {
+            let mut sharing = Sharing::default();
+            same_tensors(checkpoint, oracle, &mut sharing)?;
+            same_values(checkpoint, oracle, &mut sharing)
+        }
     }
 }
 
-fn same_tensors(checkpoint: &Checkpoint, oracle: &Oracle) -> Result<(), String> {
+fn same_tensors(checkpoint: &Checkpoint, oracle: &Oracle, sharing: &mut Sharing) -> Result<(), String> {
     let expected = oracle.tensors();
     // Tensors in sets are listed by us; the oracle describes a set as one leaf.
     let sets = oracle.of_types(&["set", "frozenset"]);
-    let found: Vec<Entry<'_>> = checkpoint.entries().filter(|entry| !is_in_one_of(entry, &sets)).collect();
+    let skipped = |entry: &Entry<'_>| is_in_one_of(entry, &sets) || oracle.passes_over(&joined(entry));
+    let found: Vec<Entry<'_>> = checkpoint.entries().filter(|entry| !skipped(entry)).collect();
     let paths = |paths: Vec<String>| paths.join(", ").chars().take(2000).collect::<String>();
     let found_paths: Vec<String> = found.iter().map(joined).collect();
     let expected_paths: Vec<String> = expected.iter().map(|expected| expected.path.clone()).collect();
@@ -35,10 +41,10 @@ fn same_tensors(checkpoint: &Checkpoint, oracle: &Oracle) -> Result<(), String> 
             paths(expected_paths[from..].to_vec()),
         ));
     }
-    let mut sharing = Sharing::default();
     for (found, expected) in found.iter().zip(&expected) {
         let tensor = found.tensor().expect("an entry has a tensor");
-        same_tensor(tensor, expected, &mut sharing).map_err(|why| format!("{}: {why}", expected.path))?;
+        same_tensor(tensor, expected, oracle.forgets_to_swap(), sharing)
+            .map_err(|why| format!("{}: {why}", expected.path))?;
     }
     Ok(())
 }
@@ -56,7 +62,12 @@ fn joined(entry: &Entry<'_>) -> String {
     entry.path().iter().map(ToString::to_string).collect::<Vec<_>>().join("/")
 }
 
-fn same_tensor(tensor: &Tensor, expected: &Expected<'_>, sharing: &mut Sharing) -> Result<(), String> {
+fn same_tensor(
+    tensor: &Tensor,
+    expected: &Expected<'_>,
+    forgets_to_swap: bool,
+    sharing: &mut Sharing,
+) -> Result<(), String> {
     let entry = expected.entry;
     same("dtype", format!("torch.{}", tensor.dtype()), text(entry, "dtype"))?;
     same("layout", format!("torch.{}", tensor.layout().name()), text(entry, "layout"))?;
@@ -70,6 +81,14 @@ fn same_tensor(tensor: &Tensor, expected: &Expected<'_>, sharing: &mut Sharing) 
         same_if_told("is_conj", tensor.is_conj(), &entry["is_conj"])?;
         same_if_told("is_neg", tensor.is_neg(), &entry["is_neg"])?;
     }
+    match tensor.kind() {
+        // Not every writer says of which it is.
+        TensorKind::Sparse(sparse) if sparse.is_coalesced.is_some() => {
+            same_if_told("is_coalesced", sparse.is_coalesced, &entry["is_coalesced"])?;
+        }
+        TensorKind::Quantized(quantized) => same_quantizer(quantized, entry)?,
+        _ => {}
+    }
     if let Some(number) = entry["storage"].as_u64() {
         let storage = tensor.storage().ok_or("it has no storage")?;
         same_if_told("storage_nbytes", storage.nbytes(), &entry["storage_nbytes"])?;
@@ -77,7 +96,7 @@ fn same_tensor(tensor: &Tensor, expected: &Expected<'_>, sharing: &mut Sharing) 
     }
     if let Some(expected) = entry["sha256"].as_str() {
         // PyTorch forgets to swap the types that have no storage class of their own: it shows the file's bytes.
-        let forgotten = tensor.dtype().storage_class().is_none();
+        let forgotten = forgets_to_swap && tensor.dtype().storage_class().is_none();
         let order = match tensor.storage().map(Storage::byte_order) {
             Some(order) if forgotten => order,
             _ => ByteOrder::Little,
@@ -88,7 +107,18 @@ fn same_tensor(tensor: &Tensor, expected: &Expected<'_>, sharing: &mut Sharing) 
     Ok(())
 }
 
-fn same<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
+fn same_quantizer(quantized: &Quantized, entry: &Json) -> Result<(), String> {
+    match quantized {
+        Quantized::PerTensor { scale, zero_point } => {
+            same_if_told("scale", *scale, &entry["scale"])?;
+            same_if_told("zero_point", *zero_point, &entry["zero_point"])
+        }
+        Quantized::PerChannel { axis, .. } => same_if_told("axis", *axis, &entry["axis"]),
+        other => Err(format!("{other:?} is unknown")),
+    }
+}
+
+pub(crate) fn same<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
     what: &str,
     found: T,
     expected: U,
@@ -96,19 +126,19 @@ fn same<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
     if found == expected { Ok(()) } else { Err(format!("{what} is {found:?}, expected {expected:?}")) }
 }
 
-fn same_if_told(what: &str, found: impl Into<Json>, expected: &Json) -> Result<(), String> {
+pub(crate) fn same_if_told(what: &str, found: impl Into<Json>, expected: &Json) -> Result<(), String> {
     if expected.is_null() { Ok(()) } else { same(what, found.into(), expected.clone()) }
 }
 
 /// Which of our storages is which of the oracle's.
 #[derive(Default)]
-struct Sharing {
+pub(crate) struct Sharing {
     ours: HashMap<usize, u64>,
     theirs: HashMap<u64, usize>,
 }
 
 impl Sharing {
-    fn check(&mut self, storage: &Storage, number: u64) -> Result<(), String> {
+    pub(crate) fn check(&mut self, storage: &Storage, number: u64) -> Result<(), String> {
         let theirs = *self.ours.entry(storage.id()).or_insert(number);
         let ours = *self.theirs.entry(number).or_insert(storage.id());
         if theirs == number && ours == storage.id() {
@@ -140,79 +170,4 @@ fn same_state_dict(checkpoint: &Checkpoint, oracle: &Oracle) -> Result<(), Strin
         }
     }
     Ok(())
-}
-
-/// Numbers, texts and the like, by their Python `repr`.
-fn same_values(checkpoint: &Checkpoint, oracle: &Oracle) -> Result<(), String> {
-    let rebuilt = oracle.of_types(&["stub:torch._tensor._rebuild_from_type_v2"]);
-    for leaf in oracle.entries() {
-        let path = text(leaf, "path");
-        // The oracle makes the calls that rebuild tensor subclasses, and calls the parts after what came of it.
-        if rebuilt.iter().any(|above| is_below(leaf, above)) {
-            continue;
-        }
-        let plain = matches!(
-            text(leaf, "type"),
-            "int" | "float" | "bool" | "str" | "NoneType" | "complex" | "torch.dtype" | "bytes"
-        );
-        let repr = text(leaf, "repr");
-        // Both sides cut what is long.
-        if text(leaf, "kind") != "leaf" || !plain || repr.chars().count() > 150 {
-            continue;
-        }
-        let keys = leaf["keys"].as_array().expect("an entry has keys");
-        let keys: Vec<&str> = keys.iter().filter_map(Json::as_str).collect();
-        let Some(value) = resolve(checkpoint.root(), &keys) else {
-            return Err(format!("{path}: there is no value at {keys:?}"));
-        };
-        same("value", value.to_string().as_str(), repr).map_err(|why| format!("{path}: {why}"))?;
-    }
-    Ok(())
-}
-
-/// Follows the oracle's typed keys.
-fn resolve<'c>(mut value: Value<'c>, mut keys: &[&str]) -> Option<Value<'c>> {
-    while let Some((key, rest)) = keys.split_first() {
-        keys = rest;
-        let (kind, name) = key.split_once(':')?;
-        value = match (kind, name) {
-            ("a", "args" | "items" | "state" | "kwargs" | "dict")
-                if matches!(value.kind(), ValueKind::Object) =>
-            {
-                match (name, keys.split_first()) {
-                    ("state", None) => return value.state(),
-                    ("state", Some(_)) => match value.state()? {
-                        state if state.is_mapping() || keys[0].starts_with("x:") => state,
-                        _ => return None,
-                    },
-                    (_, None) => return None,
-                    (part, Some((key, rest))) => {
-                        keys = rest;
-                        let (kind, name) = key.split_once(':')?;
-                        match part {
-                            "args" => value.args().nth(name.parse().ok()?)?,
-                            "items" => value.appended().nth(name.parse().ok()?)?,
-                            "kwargs" => value.kwargs()?.find(name)?,
-                            _ => value.assigned().find(|(key, _)| is_key(*key, kind, name))?.1,
-                        }
-                    }
-                }
-            }
-            ("a", name) => value.attributes().find(|(key, _)| is_key(*key, "s", name))?.1,
-            ("x", index) => value.items().nth(index.parse().ok()?)?,
-            (kind, name) => value.entries().find(|(key, _)| is_key(*key, kind, name))?.1,
-        };
-    }
-    Some(value)
-}
-
-fn is_key(key: Value<'_>, kind: &str, name: &str) -> bool {
-    match (kind, key.kind()) {
-        ("s", ValueKind::Str(text)) => text == name,
-        ("i", ValueKind::Int(int)) => int.to_string() == name,
-        // The oracle's words for a class that it replaced.
-        ("r", ValueKind::Global(class)) => name == format!("<stub {class}>"),
-        ("r" | "sr", _) => key.to_string() == name,
-        _ => false,
-    }
 }
