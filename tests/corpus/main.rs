@@ -7,16 +7,23 @@
 #[cfg(test)]
 mod bad;
 #[cfg(test)]
+#[path = "../support/compare.rs"]
+mod compare;
+#[cfg(test)]
 mod good;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+#[path = "../support/oracle.rs"]
 mod oracle;
 #[cfg(test)]
 mod scan;
 #[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(test)]
+#[path = "../support/values.rs"]
+mod values;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,9 @@
 //! Plain values come out as they went in, down to the bits of floats and lone surrogates.
 
-use crate::fixtures;
+use ptser::Checkpoint;
+
 use crate::tree::check_value;
+use crate::{build, fixtures};
 
 #[test]
 fn value_trees_are_those_that_pytorch_loads() {
@@ -42,4 +44,7 @@ fn values_print_as_in_python() {
     );
     assert_eq!(shown("bytearray"), "bytearray(b'mutable')");
     assert_eq!(shown("constants"), "[None, True, False]");
+    let quote = build::pickle(&[&build::call("builtins.bytearray", &[b"C\x01'"])]);
+    let checkpoint = Checkpoint::from_bytes(build::around(&quote)).unwrap();
+    assert_eq!(checkpoint.root().to_string(), r#"bytearray(b"\'")"#);
 }

@@ -83,9 +83,12 @@ impl Reading<'_> {
         for (&name, &part) in names.iter().zip(parts) {
             tensors.push((name, self.part(part)?.clone()));
         }
-        let dtype = tensors.last().map_or(DType::Float32, |(_, values)| values.dtype);
+        let values = tensors.last().map(|(_, values)| (values.dtype, values.requires_grad));
+        let (dtype, requires_grad) = values.unwrap_or((DType::Float32, false));
         rule_indices(layout, &shape, &mut tensors)?;
         let mut tensor = unplaced(dtype, shape, Box::new([]));
+        // Of the whole nothing is said; PyTorch makes it of its values, which pass theirs on.
+        tensor.requires_grad = requires_grad;
         tensor.kind = TensorKind::Sparse(Box::new(Sparse { layout, parts: tensors, is_coalesced }));
         Ok(tensor)
     }

@@ -1,7 +1,6 @@
-//! What PyTorch found in a file: `FILE.oracle.json` as a tree, and the tensors in it by path.
+//! What PyTorch found in a file, as a tree, and the tensors in it by path.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use serde_json::Value as Json;
 
@@ -12,6 +11,8 @@ pub(crate) struct Oracle {
     children: Vec<Vec<usize>>,
     /// Entries by their joined path, the first of each.
     by_path: HashMap<String, usize>,
+    /// The joined paths that it tells nothing of.
+    unread: Vec<String>,
 }
 
 /// A tensor that is to be found.
@@ -22,9 +23,7 @@ pub(crate) struct Expected<'o> {
 }
 
 impl Oracle {
-    pub(crate) fn beside(file: &Path) -> Self {
-        let path = format!("{}.oracle.json", file.display());
-        let json: Json = serde_json::from_slice(&std::fs::read(&path).expect(&path)).expect(&path);
+    pub(crate) fn new(json: Json) -> Self {
         let mut children: Vec<Vec<usize>> = Vec::new();
         let mut by_path = HashMap::new();
         let mut open: Vec<usize> = Vec::new();
@@ -40,7 +39,9 @@ impl Oracle {
             children.push(Vec::new());
             by_path.entry(text(entry, "path").to_owned()).or_insert(place);
         }
-        Self { json, children, by_path }
+        let unread = entries.iter().filter(|entry| text(entry, "kind") == "unread");
+        let unread = unread.map(|entry| text(entry, "path").to_owned()).collect();
+        Self { json, children, by_path, unread }
     }
 
     /// How PyTorch read the file; `None` where it could not.
@@ -48,8 +49,26 @@ impl Oracle {
         self.json["mode"].as_str()
     }
 
+    /// Whether it shows elements in the file's byte order where PyTorch fails to swap them.
+    pub(crate) fn forgets_to_swap(&self) -> bool {
+        !self.json["swapped"].as_bool().unwrap_or_default()
+    }
+
+    /// Whether it tells nothing of what lies at or below a path: entries of the kind `unread` say so.
+    pub(crate) fn passes_over(&self, path: &str) -> bool {
+        self.unread.iter().any(|above| {
+            let rest = path.strip_prefix(above.as_str());
+            rest.is_some_and(|rest| above.is_empty() || rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
     pub(crate) fn entries(&self) -> &[Json] {
         self.json["entries"].as_array().map_or(&[][..], Vec::as_slice)
+    }
+
+    /// The first entry of a joined path.
+    pub(crate) fn at(&self, path: &str) -> Option<&Json> {
+        self.by_path.get(path).map(|&place| &self.entries()[place])
     }
 
     /// The entries of some types.
