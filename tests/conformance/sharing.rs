@@ -60,11 +60,11 @@ fn check_aliases(options: &LoadOptions) {
 
 /// Text of Python 2, which was bytes: those of UTF-8 are text.
 fn check_python2(options: &LoadOptions) {
-    let path = fixtures::folder().join("legacy/python2.pt");
-    let checkpoint = options.open(path).unwrap();
-    assert_eq!(checkpoint.root().get("name").unwrap().as_str().unwrap(), "naïve");
-    let weight = checkpoint.tensor("weight").unwrap();
-    assert_eq!(given::floats(weight), [1.5, -2.0, 0.25, 8.0]);
+    let checkpoint = options.open(given::path("python2_text.pt")).unwrap();
+    let [text, zeros, two] = [0, 1, 2].map(|index| checkpoint.root().index(index).unwrap());
+    assert_eq!(given::facts("python2_text.pt")["utf8"], text.as_str().unwrap());
+    assert_eq!(given::floats(tensor(zeros)), [0.0]);
+    assert_eq!(two.as_i64().unwrap(), 2);
 }
 
 #[test]
