@@ -37,8 +37,8 @@
 //! for `Value::deserialize`, which reads what lies beside the tensors into your own types.
 
 pub use ptser_core::{
-    Availability, Backend, BigInt, ByteOrder, Checkpoint, CpuStorage, DType, Decide, DeviceStorage, Entry,
-    Error, ErrorKind, Format, GlobalScan, Globals, HostStorage, Layout, Limits, LoadOptions, Location,
+    Availability, Backend, BigInt, ByteOrder, Checkpoint, CpuStorage, DType, Decide, DeviceStorage, Encoding,
+    Entry, Error, ErrorKind, Format, GlobalScan, Globals, HostStorage, Layout, Limits, LoadOptions, Location,
     MapLocation, Mmap, PathElement, Quantized, QuantizedParameter, ReadAt, Reason, RecordInfo, RefusedGlobal,
     Registry, Restored, Result, ScannedGlobal, Sparse, StateDict, Storage, Tensor, TensorKind, Value,
     ValueKind, Verdict, layout, submit,

@@ -1,7 +1,7 @@
 //! One interpreted pickle: the graph, its meanings, and the tensors and storages in it.
 
 use crate::error::Result;
-use crate::pickle::{self, Graph, Node, NodeId, Object};
+use crate::pickle::{self, Encoding, Graph, Node, NodeId, Object};
 use crate::tensor::Tensor;
 use crate::torch::{self, Globals, Interpretation, Meaning, PidMeaning, Place, StorageTable};
 
@@ -12,8 +12,8 @@ pub(crate) struct Document {
 }
 
 /// Reads a pickle and judges the globals that it names, all at once.
-pub(crate) fn graph(pickle: Vec<u8>, globals: &Globals) -> Result<Graph> {
-    let outcome = pickle::run(pickle, torch::rename);
+pub(crate) fn graph(pickle: Vec<u8>, globals: &Globals, encoding: Encoding) -> Result<Graph> {
+    let outcome = pickle::run(pickle, torch::rename, encoding);
     match outcome.graph {
         Ok(graph) => globals.check(graph.symbols()).map(|()| graph),
         // A refused global weighs more than the damage behind it.
@@ -23,8 +23,21 @@ pub(crate) fn graph(pickle: Vec<u8>, globals: &Globals) -> Result<Graph> {
 
 impl Document {
     /// Reads a pickle whose storages `table` knows.
-    pub(crate) fn read(pickle: Vec<u8>, globals: &Globals, table: &mut dyn StorageTable) -> Result<Self> {
-        let mut graph = graph(pickle, globals)?;
+    pub(crate) fn read(
+        pickle: Vec<u8>,
+        globals: &Globals,
+        encoding: Encoding,
+        table: &mut dyn StorageTable,
+    ) -> Result<Self> {
+        Self::of_graph(graph(pickle, globals, encoding)?, globals, table)
+    }
+
+    /// Gives a graph its meaning.
+    pub(crate) fn of_graph(
+        mut graph: Graph,
+        globals: &Globals,
+        table: &mut dyn StorageTable,
+    ) -> Result<Self> {
         graph.see_through(torch::is_type_tag);
         match torch::interpret(&graph, globals, table) {
             Ok(interpretation) => Ok(Self { graph, interpretation }),

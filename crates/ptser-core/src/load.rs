@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::{self, Container, Format, GlobalScan, Opened, Terms};
 use crate::limits::Limits;
 use crate::listing::{Entry, Listing};
+use crate::pickle::Encoding;
 use crate::source::{self, Foreign, MemorySource, Mmap, ReadAt, Source, Tail};
 use crate::state_dict::{self, StateDict};
 use crate::storage::Storage;
@@ -37,6 +38,7 @@ pub struct LoadOptions {
     globals: Globals,
     limits: Limits,
     default_byte_order: ByteOrder,
+    encoding: Encoding,
     offset: u64,
 }
 
@@ -48,6 +50,7 @@ impl Default for LoadOptions {
             globals: Globals::weights_only(),
             limits: Limits::default(),
             default_byte_order: ByteOrder::Little,
+            encoding: Encoding::Auto,
             offset: 0,
         }
     }
@@ -95,6 +98,13 @@ impl LoadOptions {
     #[must_use]
     pub fn default_byte_order(mut self, order: ByteOrder) -> Self {
         self.default_byte_order = order;
+        self
+    }
+
+    /// What strings are that Python 2 wrote; by default text where they are UTF-8, and bytes where they are not.
+    #[must_use]
+    pub fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
         self
     }
 
@@ -195,8 +205,9 @@ impl LoadOptions {
 
     fn terms(&self, safetensors: bool) -> Terms<'_> {
         // A new option must be used here or where a checkpoint is opened, or this line breaks.
-        let Self { map_location: _, mmap: _, globals, limits, default_byte_order, offset: _ } = self;
-        Terms { byte_order: *default_byte_order, globals, limits, safetensors }
+        let Self { map_location: _, mmap: _, globals, limits, default_byte_order, encoding, offset: _ } =
+            self;
+        Terms { byte_order: *default_byte_order, globals, limits, encoding: *encoding, safetensors }
     }
 
     fn open_source(&self, source: Arc<dyn Source>, safetensors: bool) -> Result<Checkpoint> {

@@ -9,9 +9,10 @@ use super::sniff::{Sniffed, sniff};
 use super::tar::{PickleAt, TarFile};
 use super::zip::{ZipFile, ZipStorages};
 use crate::byte_order::ByteOrder;
-use crate::document::Document;
+use crate::document::{self, Document};
 use crate::error::{Error, Reason, Result};
 use crate::limits::Limits;
+use crate::pickle::Encoding;
 use crate::source::{MemorySource, Source};
 use crate::storage::Storage;
 use crate::torch::{Globals, Named, StorageRef, StorageTable};
@@ -24,6 +25,7 @@ pub(crate) struct Terms<'t> {
     pub(crate) byte_order: ByteOrder,
     pub(crate) globals: &'t Globals,
     pub(crate) limits: &'t Limits,
+    pub(crate) encoding: Encoding,
     /// Whether a safetensors file is what the caller means.
     pub(crate) safetensors: bool,
 }
@@ -55,25 +57,29 @@ impl Container {
     }
 
     fn open_within(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
-        let Terms { globals, limits, safetensors, .. } = nesting.terms;
+        let terms = nesting.terms;
+        let Terms { globals, limits, safetensors, encoding, .. } = terms;
         match sniff(&*source, limits)? {
             Sniffed::Zip => Self::open_zip(source, nesting),
             Sniffed::Legacy => {
-                let mut stream = LegacyStream::open(source, 0, globals, limits)?;
+                let mut stream = LegacyStream::open(source, 0, terms)?;
                 let pickle = std::mem::take(&mut stream.pickle);
-                let mut storages = nesting.around(LegacyStorages::new(&stream, limits), &pickle);
-                let document = Document::read(pickle, globals, &mut storages)?;
+                let mut storages = nesting.around(LegacyStorages::new(&stream, terms), &pickle);
+                // There is no record to count bytes in.
+                let graph = document::graph(pickle, globals, encoding)
+                    .map_err(|error| error.moved(stream.pickle_at))?;
+                let document = Document::of_graph(graph, globals, &mut storages)?;
                 Ok(Self::other(Format::Legacy, Some(storages.table.end), document, globals))
             }
             Sniffed::Tar => {
                 let mut file = TarFile::open(&source, limits, &mut |place: &PickleAt| {
                     let (pickle, end) = take(&*source, place.at, limits.pickle_bytes)?;
-                    Ok((preamble(pickle, globals, place.member)?, end))
+                    Ok((preamble(pickle, terms, place.member)?, end))
                 })?;
                 let pickle = std::mem::take(&mut file.pickle);
                 let mut table = nesting.around(file, &pickle);
-                let document =
-                    Document::read(pickle, globals, &mut table).map_err(|error| error.in_record("pickle"))?;
+                let document = Document::read(pickle, globals, encoding, &mut table)
+                    .map_err(|error| error.in_record("pickle"))?;
                 Ok(Self::other(Format::Tar, None, document, globals))
             }
             Sniffed::Safetensors if !safetensors => {
@@ -87,20 +93,20 @@ impl Container {
             Sniffed::Pickle => {
                 let (pickle, end) = take(&*source, 0, limits.pickle_bytes)?;
                 let mut table = nesting.around(NoStorages, &pickle);
-                let document = Document::read(pickle, globals, &mut table)?;
+                let document = Document::read(pickle, globals, encoding, &mut table)?;
                 Ok(Self::other(Format::Pickle, Some(end), document, globals))
             }
         }
     }
 
     fn open_zip(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
-        let Terms { byte_order, globals, limits, .. } = nesting.terms;
+        let Terms { byte_order, globals, limits, encoding, .. } = nesting.terms;
         let file = Arc::new(ZipFile::open(source, byte_order, limits)?);
         // TorchScript names the classes of its own program; they are inert whatever the policy.
         let globals = if file.format() == Format::TorchScript { Globals::inert() } else { globals.clone() };
         let pickle = file.pickle(limits)?;
         let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), limits), &pickle);
-        let document = Document::read(pickle, &globals, &mut storages).map_err(|error| {
+        let document = Document::read(pickle, &globals, encoding, &mut storages).map_err(|error| {
             // Other errors are about what the pickle's objects say, or about another record.
             let in_pickle = error.offset().is_some() || matches!(error.reason(), Reason::Pickle(_));
             if in_pickle { error.in_record("data.pkl") } else { error }
@@ -176,7 +182,9 @@ impl<'n> Nesting<'n> {
                 "checkpoints inside each other name the same bytes so often that reading all would not end";
             Error::from(Reason::Object(what.into()))
         })?);
-        Ok(Self { depth, ..self })
+        // `_load_from_bytes` calls `torch.load` without the options of the call around it.
+        let terms = Terms { encoding: Encoding::Auto, ..self.terms };
+        Ok(Self { depth, terms, ..self })
     }
 }
 
