@@ -32,6 +32,12 @@ pub(crate) fn check(file: &Path, _: &Json) -> Result<(), String> {
         }
         (Err(error), Some(_)) => return Err(error.to_string()),
     };
+    // Programs alone have constants.
+    if let Some(constants) = checkpoint.constants().map_err(|error| error.to_string())? {
+        for tensor in constants.items().filter_map(|constant| constant.as_tensor().ok()) {
+            tensor.to_contiguous().map_err(|error| error.to_string())?;
+        }
+    }
     match oracle.mode() {
         Some("jit") => same_state_dict(&checkpoint, &oracle),
         Some(_) => same_tensors(&checkpoint, &oracle).and_then(|()| same_values(&checkpoint, &oracle)),

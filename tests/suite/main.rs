@@ -34,4 +34,6 @@ mod stems;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(test)]
+mod torchscript;
+#[cfg(test)]
 mod values;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::backend::{MapLocation, Registry, Restored};
 use crate::byte_order::ByteOrder;
@@ -215,7 +215,11 @@ impl LoadOptions {
         let opened = Container::open(self.begun(source), self.terms(safetensors))?;
         let Opened { container, document, globals } = opened;
         let listing = Listing::of(&document, document.graph.root(), limits)?;
+        let all = &document.interpretation.storages;
+        let with_bytes = || all.iter().filter(|storage| !storage.is_meta()).cloned().collect();
         Ok(Checkpoint {
+            with_bytes: all.iter().any(Storage::is_meta).then(with_bytes),
+            constants: OnceLock::new(),
             document,
             container,
             listing,
@@ -239,6 +243,10 @@ impl LoadOptions {
 pub struct Checkpoint {
     document: Document,
     container: Container,
+    /// The storages, where there are others too, which have none.
+    with_bytes: Option<Vec<Storage>>,
+    /// Those of a program, once asked for.
+    constants: OnceLock<Document>,
     listing: Listing,
     limits: Limits,
     globals: Globals,
@@ -357,7 +365,23 @@ impl Checkpoint {
 
     /// Every storage, in the order of the file.
     pub fn storages(&self) -> &[Storage] {
-        &self.document.interpretation.storages
+        self.with_bytes.as_deref().unwrap_or(&self.document.interpretation.storages)
+    }
+
+    /// The constants of a TorchScript program, a tuple: what its code calls `CONSTANTS.c0`, `CONSTANTS.c1`, …; `None`
+    /// for anything else. They are read when first asked for, and their tensors are listed nowhere else.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::open`], of the record `constants.pkl` and those in `constants/`.
+    pub fn constants(&self) -> Result<Option<Value<'_>>> {
+        let document = match self.constants.get() {
+            Some(document) => document,
+            None => match self.container.constants(&self.limits)? {
+                Some(document) => self.constants.get_or_init(|| document),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Value { document, id: document.graph.root() }))
     }
 
     /// Every global that the file names, in order of appearance, and what the policy says of it.

@@ -7,7 +7,7 @@ use super::Format;
 use super::legacy::{LegacyStorages, LegacyStream, preamble, take};
 use super::sniff::{Sniffed, sniff};
 use super::tar::{PickleAt, TarFile};
-use super::zip::{ZipFile, ZipStorages};
+use super::zip::{CONSTANTS, PICKLE, ZipFile, ZipStorages};
 use crate::byte_order::ByteOrder;
 use crate::document::{self, Document};
 use crate::error::{Error, Reason, Result};
@@ -104,14 +104,23 @@ impl Container {
         let file = Arc::new(ZipFile::open(source, byte_order, limits)?);
         // TorchScript names the classes of its own program; they are inert whatever the policy.
         let globals = if file.format() == Format::TorchScript { Globals::inert() } else { globals.clone() };
-        let pickle = file.pickle(limits)?;
-        let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), limits), &pickle);
-        let document = Document::read(pickle, &globals, encoding, &mut storages).map_err(|error| {
-            // Other errors are about what the pickle's objects say, or about another record.
-            let in_pickle = error.offset().is_some() || matches!(error.reason(), Reason::Pickle(_));
-            if in_pickle { error.in_record("data.pkl") } else { error }
-        })?;
+        let pickle = file.pickle(PICKLE, limits)?;
+        let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), "data", limits), &pickle);
+        let document = Document::read(pickle, &globals, encoding, &mut storages)
+            .map_err(|error| in_pickle(error, PICKLE))?;
         Ok(Opened { container: Self::Zip(file), document, globals })
+    }
+
+    /// The constants of a TorchScript program.
+    pub(crate) fn constants(&self, limits: &Limits) -> Result<Option<Document>> {
+        let Self::Zip(file) = self else { return Ok(None) };
+        if file.format() != Format::TorchScript {
+            return Ok(None);
+        }
+        let pickle = file.pickle(CONSTANTS, limits)?;
+        let mut storages = ZipStorages::new(Arc::clone(file), "constants", limits);
+        let document = Document::read(pickle, &Globals::inert(), Encoding::Auto, &mut storages);
+        document.map(Some).map_err(|error| in_pickle(error, CONSTANTS))
     }
 
     fn other(format: Format, end: Option<u64>, document: Document, globals: &Globals) -> Opened {
@@ -146,6 +155,13 @@ impl Container {
             Self::Other { end, .. } => *end,
         }
     }
+}
+
+/// Names the pickle's record in errors about the pickle; others are about what its objects say, or about another
+/// record.
+fn in_pickle(error: Error, record: &str) -> Error {
+    let in_pickle = error.offset().is_some() || matches!(error.reason(), Reason::Pickle(_));
+    if in_pickle { error.in_record(record) } else { error }
 }
 
 /// How deep a checkpoint lies in the bytes of others.
