@@ -32,6 +32,12 @@ pub(crate) fn check(file: &Path, _: &Json) -> Result<(), String> {
         }
         (Err(error), Some(_)) => return Err(error.to_string()),
     };
+    let without_reads = LoadOptions::new().globals(Globals::inert()).computed_offsets(true).open(file);
+    let offsets = |checkpoint: &Checkpoint| -> Vec<_> {
+        checkpoint.storages().iter().map(|storage| storage.checkpoint_offset().ok()).collect()
+    };
+    let without_reads = without_reads.map_err(|error| error.to_string())?;
+    same("offsets", offsets(&without_reads), offsets(&checkpoint))?;
     // Programs alone have constants.
     if let Some(constants) = checkpoint.constants().map_err(|error| error.to_string())? {
         for tensor in constants.items().filter_map(|constant| constant.as_tensor().ok()) {

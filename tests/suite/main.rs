@@ -19,6 +19,8 @@ mod limits;
 #[cfg(test)]
 mod nesting;
 #[cfg(test)]
+mod offsets;
+#[cfg(test)]
 mod python2;
 #[cfg(test)]
 mod read_zip;

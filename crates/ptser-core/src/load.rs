@@ -39,6 +39,7 @@ pub struct LoadOptions {
     limits: Limits,
     default_byte_order: ByteOrder,
     encoding: Encoding,
+    computed_offsets: bool,
     offset: u64,
 }
 
@@ -51,6 +52,7 @@ impl Default for LoadOptions {
             limits: Limits::default(),
             default_byte_order: ByteOrder::Little,
             encoding: Encoding::Auto,
+            computed_offsets: false,
             offset: 0,
         }
     }
@@ -105,6 +107,18 @@ impl LoadOptions {
     #[must_use]
     pub fn encoding(mut self, encoding: Encoding) -> Self {
         self.encoding = encoding;
+        self
+    }
+
+    /// Computes where storages begin in an archive, instead of reading each record's local header: with this,
+    /// [`Storage::checkpoint_offset`] reads nothing, which matters where reads at far places are slow. PyTorch's
+    /// `calculate_storage_offsets`.
+    ///
+    /// It takes an archive that tells its layout (`.format_version`, torch 2.7 and later); one whose directory does not
+    /// fit that layout is looked up as ever. Before data is read, the local header must agree.
+    #[must_use]
+    pub fn computed_offsets(mut self, computed: bool) -> Self {
+        self.computed_offsets = computed;
         self
     }
 
@@ -205,9 +219,24 @@ impl LoadOptions {
 
     fn terms(&self, safetensors: bool) -> Terms<'_> {
         // A new option must be used here or where a checkpoint is opened, or this line breaks.
-        let Self { map_location: _, mmap: _, globals, limits, default_byte_order, encoding, offset: _ } =
-            self;
-        Terms { byte_order: *default_byte_order, globals, limits, encoding: *encoding, safetensors }
+        let Self {
+            map_location: _,
+            mmap: _,
+            globals,
+            limits,
+            default_byte_order,
+            encoding,
+            computed_offsets,
+            offset: _,
+        } = self;
+        Terms {
+            byte_order: *default_byte_order,
+            globals,
+            limits,
+            encoding: *encoding,
+            computed_offsets: *computed_offsets,
+            safetensors,
+        }
     }
 
     fn open_source(&self, source: Arc<dyn Source>, safetensors: bool) -> Result<Checkpoint> {

@@ -26,6 +26,8 @@ pub(crate) struct Terms<'t> {
     pub(crate) globals: &'t Globals,
     pub(crate) limits: &'t Limits,
     pub(crate) encoding: Encoding,
+    /// Whether offsets in archives are computed and not read.
+    pub(crate) computed_offsets: bool,
     /// Whether a safetensors file is what the caller means.
     pub(crate) safetensors: bool,
 }
@@ -100,8 +102,8 @@ impl Container {
     }
 
     fn open_zip(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
-        let Terms { byte_order, globals, limits, encoding, .. } = nesting.terms;
-        let file = Arc::new(ZipFile::open(source, byte_order, limits)?);
+        let Terms { globals, limits, encoding, .. } = nesting.terms;
+        let file = Arc::new(ZipFile::open(source, nesting.terms)?);
         // TorchScript names the classes of its own program; they are inert whatever the policy.
         let globals = if file.format() == Format::TorchScript { Globals::inert() } else { globals.clone() };
         let pickle = file.pickle(PICKLE, limits)?;

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::Format;
+use super::container::Terms;
 use super::foreign::archive_error;
 use crate::archive::{Archive, Compression, Record};
 use crate::byte_order::ByteOrder;
@@ -29,18 +30,20 @@ pub(super) const CONSTANTS: &str = "constants.pkl";
 const VERSION: [&str; 2] = [".data/version", "version"];
 /// The versions that torch 2.15 reads.
 const VERSIONS: std::ops::RangeInclusive<u64> = 1..=10;
+/// What tells that an archive is laid out as PyTorch 2.7 and later do.
+const FORMAT_VERSION: &str = ".format_version";
+const ALIGNMENT: &str = ".storage_alignment";
+const ALIGNMENT_DEFAULT: u64 = 64;
+/// What the two bytes of a padding's length can hold.
+const ALIGNMENTS: std::ops::RangeInclusive<u64> = 1..=0xFFFF;
 /// Records that hold a word or a number.
 const SMALL: u64 = 4096;
 
 impl ZipFile {
     /// Reads the directory and the records that say what the archive is.
-    pub(crate) fn open(
-        source: Arc<dyn Source>,
-        default_byte_order: ByteOrder,
-        limits: &Limits,
-    ) -> Result<Self> {
-        let archive = open_archive(&*source, limits)?;
-        let mut file = Self { source, archive, format: Format::Zip, byte_order: default_byte_order };
+    pub(crate) fn open(source: Arc<dyn Source>, terms: Terms<'_>) -> Result<Self> {
+        let archive = open_archive(&*source, terms.limits)?;
+        let mut file = Self { source, archive, format: Format::Zip, byte_order: terms.byte_order };
         if file.archive.find(CONSTANTS).is_some() {
             file.format = Format::TorchScript;
         }
@@ -60,7 +63,28 @@ impl ZipFile {
                 }
             };
         }
+        if terms.computed_offsets {
+            file.compute_offsets()?;
+        }
         Ok(file)
+    }
+
+    /// As PyTorch, leaves archives of writers alone that do not tell their layout.
+    fn compute_offsets(&mut self) -> Result<()> {
+        let is_told = self.archive.find(FORMAT_VERSION).is_some();
+        if !is_told || self.small(FORMAT_VERSION)?.as_str() < "1" {
+            return Ok(());
+        }
+        let alignment = match self.archive.find(ALIGNMENT) {
+            None => ALIGNMENT_DEFAULT,
+            Some(_) => {
+                let found = self.small(ALIGNMENT)?;
+                let number = found.trim().parse().ok().filter(|number| ALIGNMENTS.contains(number));
+                number.ok_or_else(|| Error::from(Reason::Alignment { found }).in_record(ALIGNMENT))?
+            }
+        };
+        self.archive.compute_offsets(alignment);
+        Ok(())
     }
 
     /// The content of a record that holds a word or a number.
@@ -280,7 +304,7 @@ impl Content for RecordContent {
     fn file_offset(&self) -> Result<Option<u64>> {
         let record = self.record_of()?;
         match record.compression {
-            Compression::Stored => record.data_at(&*self.file.source).map(Some),
+            Compression::Stored => record.offset(&*self.file.source).map(Some),
             Compression::Deflated | Compression::Unsupported(_) => Ok(None),
         }
     }
