@@ -38,10 +38,10 @@
 
 pub use ptser_core::{
     Availability, Backend, BigInt, ByteOrder, Checkpoint, CpuStorage, DTensor, DType, Decide, DeviceStorage,
-    Entry, Error, ErrorKind, Format, GlobalScan, Globals, HostStorage, Layout, Limits, LoadOptions, Location,
-    MapLocation, Mmap, Nested, PathElement, Placement, Quantized, QuantizedParameter, ReadAt, Reason,
-    RecordInfo, RefusedGlobal, Registry, Restored, Result, ScannedGlobal, Sparse, StateDict, Storage, Tensor,
-    TensorKind, Value, ValueKind, Verdict, layout, submit,
+    Encoding, Entry, Error, ErrorKind, Format, GlobalScan, Globals, HostStorage, Layout, Limits, LoadOptions,
+    Location, MapLocation, Mmap, Nested, PathElement, Placement, Quantized, QuantizedParameter, ReadAt,
+    Reason, RecordInfo, RefusedGlobal, Registry, Restored, Result, ScannedGlobal, Sparse, StateDict, Storage,
+    Tensor, TensorKind, Value, ValueKind, Verdict, layout, submit,
 };
 
 /// Tensors and `VarBuilder`s for candle.

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use ptser::{Checkpoint, ErrorKind, Format, Globals, LoadOptions, ValueKind};
+use ptser::{Checkpoint, Encoding, ErrorKind, Format, Globals, LoadOptions, ValueKind};
 
 use crate::{fixtures, given};
 
@@ -67,6 +67,21 @@ fn test_serialization_container() {
 fn test_serialization_container_filelike() {
     let bytes = std::fs::read(fixtures::folder().join("legacy/module.pt")).unwrap();
     check_container(|options| options.read(Cursor::new(bytes.clone())));
+}
+
+/// A module of Python 2, by an encoding that its text does not have.
+#[test]
+fn test_load_unicode_error_msg() {
+    let told = given::facts("python2_module.pt")["ascii"].as_str().unwrap();
+    assert!(told.contains("'ascii' codec can't decode byte 0xc3"), "{told}");
+    let options = LoadOptions::new().globals(Globals::inert());
+    let path = given::path("python2_module.pt");
+    let error = options.clone().encoding(Encoding::Ascii).open(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+    assert!(error.to_string().to_lowercase().contains("ascii"), "{error}");
+    for encoding in [Encoding::Auto, Encoding::Utf8, Encoding::Latin1, Encoding::Bytes] {
+        assert!(options.clone().encoding(encoding).open(&path).is_ok(), "{encoding}");
+    }
 }
 
 /// A module of Python 2, whose text was bytes.

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use ptser::{
-    Checkpoint, DType, ErrorKind, Format, Globals, LoadOptions, Mmap, Reason, Storage, Tensor, Value,
-    ValueKind,
+    Checkpoint, DType, Encoding, ErrorKind, Format, Globals, LoadOptions, Mmap, Reason, Storage, Tensor,
+    Value, ValueKind,
 };
 
 use crate::{fixtures, given};
@@ -65,6 +65,18 @@ fn check_python2(options: &LoadOptions) {
     assert_eq!(given::facts("python2_text.pt")["utf8"], text.as_str().unwrap());
     assert_eq!(given::floats(tensor(zeros)), [0.0]);
     assert_eq!(two.as_i64().unwrap(), 2);
+    // As PyTorch reads it by each encoding.
+    let facts = given::facts("python2_text.pt");
+    for (encoding, text) in [("utf-8", &facts["utf8"]), ("latin1", &facts["latin1"])] {
+        let options = options.clone().encoding(encoding.parse().unwrap());
+        let checkpoint = options.open(given::path("python2_text.pt")).unwrap();
+        assert_eq!(*text, checkpoint.root().index(0).unwrap().as_str().unwrap(), "{encoding}");
+    }
+    let checkpoint = options.clone().encoding(Encoding::Bytes).open(given::path("python2_text.pt")).unwrap();
+    let bytes = checkpoint.root().index(0).unwrap().as_bytes().unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(facts["bytes"], hex);
+    assert_eq!(given::floats(checkpoint.tensor("1").unwrap()), [0.0]);
 }
 
 #[test]

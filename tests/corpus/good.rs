@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use ptser::{Globals, LoadOptions};
+use ptser::{Checkpoint, Globals, LoadOptions};
 use serde_json::Value as Json;
 
-use crate::compare::same_contents;
+use crate::compare::{same, same_contents};
 use crate::oracle::{Oracle, text};
 
 pub(crate) fn is_one(_: &Path, entry: &Json) -> bool {
@@ -29,6 +29,18 @@ pub(crate) fn check(file: &Path, _: &Json) -> Result<(), String> {
         }
         (Err(error), Some(_)) => return Err(error.to_string()),
     };
+    let without_reads = LoadOptions::new().globals(Globals::inert()).computed_offsets(true).open(file);
+    let offsets = |checkpoint: &Checkpoint| -> Vec<_> {
+        checkpoint.storages().iter().map(|storage| storage.checkpoint_offset().ok()).collect()
+    };
+    let without_reads = without_reads.map_err(|error| error.to_string())?;
+    same("offsets", offsets(&without_reads), offsets(&checkpoint))?;
+    // Programs alone have constants.
+    if let Some(constants) = checkpoint.constants().map_err(|error| error.to_string())? {
+        for tensor in constants.items().filter_map(|constant| constant.as_tensor().ok()) {
+            tensor.to_contiguous().map_err(|error| error.to_string())?;
+        }
+    }
     if oracle.mode().is_some() {
         return same_contents(&checkpoint, &oracle);
     }

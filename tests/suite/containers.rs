@@ -417,6 +417,15 @@ fn what_lies_in_a_pickle_as_bytes_must_be_a_storage_or_a_tensor() {
 }
 
 #[test]
+fn an_error_in_the_object_of_a_stream_is_told_by_its_byte_in_the_file() {
+    let object = pickle(&[b"N", b"\x00"]);
+    let bytes = stream(&object, &["0"], &[("0", 6, SIX)]);
+    let at = bytes.windows(object.len()).position(|window| window == object).unwrap() + 3;
+    let error = malformed(bytes);
+    assert_eq!((error.record(), error.offset()), (None, Some(u64::try_from(at).unwrap())), "{error}");
+}
+
+#[test]
 fn a_pickle_by_itself_has_no_storages() {
     let error = malformed(good_pickle());
     assert!(error.to_string().contains("\"0\""), "{error}");

@@ -23,6 +23,10 @@ mod limits;
 #[cfg(test)]
 mod nesting;
 #[cfg(test)]
+mod offsets;
+#[cfg(test)]
+mod python2;
+#[cfg(test)]
 mod read_zip;
 #[cfg(test)]
 #[path = "../support/readers.rs"]
@@ -38,6 +42,8 @@ mod stems;
 #[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(test)]
+mod torchscript;
 #[cfg(test)]
 #[path = "../support/tree.rs"]
 mod tree;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ptser::{Checkpoint, Globals, LoadOptions};
+use ptser::{Checkpoint, Encoding, Globals, LoadOptions};
 
 /// Which file, and which globals it may name.
 #[derive(Args)]
@@ -18,6 +18,10 @@ pub(crate) struct Source {
     /// Allow a class or function by name, as in argparse.Namespace; may be given several times
     #[arg(long, value_name = "MODULE.NAME", value_parser = global)]
     allow: Vec<String>,
+
+    /// Read strings of Python 2 as utf-8, latin1, ascii or bytes; auto: utf-8, and bytes where they are not
+    #[arg(long, value_name = "NAME", default_value_t, hide_default_value = true)]
+    encoding: Encoding,
 }
 
 impl Source {
@@ -33,9 +37,9 @@ impl Source {
 
     /// The terms that the file is opened on.
     pub(crate) fn options(&self) -> LoadOptions {
-        let Self { file: _, inert, allow } = self;
+        let Self { file: _, inert, allow, encoding } = self;
         let policy = if *inert { Globals::inert() } else { Globals::weights_only() };
-        LoadOptions::new().globals(allow.iter().fold(policy, Globals::allow))
+        LoadOptions::new().globals(allow.iter().fold(policy, Globals::allow)).encoding(*encoding)
     }
 }
 

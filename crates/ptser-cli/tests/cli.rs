@@ -332,6 +332,21 @@ fn help_has_an_example() {
 }
 
 #[test]
+fn strings_of_python_2_are_read_in_the_encoding_that_is_asked_for() {
+    let file = folder("../../tests/fixtures/python2/stream.pt");
+    let names = |options: &[&str]| json("ls", &file, options)["tensors"][0]["name"].clone();
+    assert_eq!(names(&[]), "weight");
+    assert_eq!(names(&["--encoding", "latin1"]), "weight");
+    assert_eq!(names(&["--encoding=bytes"]), "b'weight'");
+    let error = unreadable(&run("ls", &file, &["--encoding", "utf-8"]));
+    assert!(error.contains("is not utf-8") && error.contains("byte"), "{error}");
+    assert_eq!(json("info", &file, &["--encoding", "BYTES"])["root"]["keys"][0]["key"], "b'weight'");
+    let wrong = run("info", &file, &["--encoding", "rot13"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("there are auto, utf-8"), "{wrong:?}");
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     for arguments in [&["ls"][..], &["ls", "--json"], &["info"], &["info", "--json"]] {
         let (reader, writer) = std::io::pipe().unwrap();

@@ -1,7 +1,7 @@
 //! One interpreted pickle: the graph, its meanings, and the tensors and storages in it.
 
 use crate::error::{Error, Result};
-use crate::pickle::{self, Graph, Node, NodeId, Object};
+use crate::pickle::{self, Encoding, Graph, Node, NodeId, Object};
 use crate::tensor::Tensor;
 use crate::torch::{self, Faults, Globals, Interpretation, Meaning, PidMeaning, Place, StorageTable};
 
@@ -11,9 +11,17 @@ pub(crate) struct Document {
     pub(crate) interpretation: Interpretation,
 }
 
+/// How a pickle is read, and what it may do.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules<'r> {
+    pub(crate) globals: &'r Globals,
+    pub(crate) encoding: Encoding,
+    pub(crate) faults: Faults,
+}
+
 /// Reads a pickle and judges the globals that it names, all at once.
-pub(crate) fn graph(pickle: Vec<u8>, globals: &Globals) -> Result<Graph> {
-    let outcome = pickle::run(pickle, torch::rename);
+pub(crate) fn graph(pickle: Vec<u8>, globals: &Globals, encoding: Encoding) -> Result<Graph> {
+    let outcome = pickle::run(pickle, torch::rename, encoding);
     match outcome.graph {
         Ok(graph) => globals.check(graph.symbols()).map(|()| graph),
         // A refused global weighs more than the damage behind it.
@@ -23,13 +31,13 @@ pub(crate) fn graph(pickle: Vec<u8>, globals: &Globals) -> Result<Graph> {
 
 impl Document {
     /// Reads a pickle whose storages `table` knows.
-    pub(crate) fn read(
-        pickle: Vec<u8>,
-        globals: &Globals,
-        faults: Faults,
-        table: &mut dyn StorageTable,
-    ) -> Result<Self> {
-        let mut graph = graph(pickle, globals)?;
+    pub(crate) fn read(pickle: Vec<u8>, rules: Rules<'_>, table: &mut dyn StorageTable) -> Result<Self> {
+        Self::of_graph(graph(pickle, rules.globals, rules.encoding)?, rules, table)
+    }
+
+    /// Gives a graph its meaning.
+    pub(crate) fn of_graph(mut graph: Graph, rules: Rules<'_>, table: &mut dyn StorageTable) -> Result<Self> {
+        let Rules { globals, faults, encoding: _ } = rules;
         graph.see_through(torch::is_type_tag);
         match torch::interpret(&graph, globals, faults, table) {
             Ok(interpretation) => Ok(Self { graph, interpretation }),

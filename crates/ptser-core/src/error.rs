@@ -89,6 +89,12 @@ pub enum Reason {
         /// What the record holds.
         found: String,
     },
+    /// The `.storage_alignment` record is not a number that PyTorch's writer can align to.
+    #[error("storage alignment {found:?}: expected a number from 1 to 65535")]
+    Alignment {
+        /// What the record holds.
+        found: String,
+    },
     /// The pickle stream is cut or malformed.
     #[error("malformed pickle: {0}")]
     Pickle(String),
@@ -192,6 +198,7 @@ impl Reason {
             | Self::RecordSize { .. }
             | Self::ByteOrder { .. }
             | Self::Version { .. }
+            | Self::Alignment { .. }
             | Self::Pickle(_)
             | Self::Object(_)
             | Self::Tensor(_)

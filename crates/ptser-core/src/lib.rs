@@ -51,6 +51,7 @@ pub use limits::Limits;
 pub use listing::{Entry, PathElement};
 pub use load::{Checkpoint, LoadOptions, RecordInfo};
 pub use location::Location;
+pub use pickle::Encoding;
 pub use source::{Mmap, ReadAt};
 pub use state_dict::StateDict;
 pub use storage::Storage;

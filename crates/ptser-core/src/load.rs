@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::backend::{MapLocation, Registry, Restored};
 use crate::byte_order::ByteOrder;
@@ -12,6 +12,7 @@ use crate::format::{self, Container, Format, GlobalScan, Opened, Terms};
 use crate::limits::Limits;
 use crate::listing::{Entry, Listing};
 use crate::module;
+use crate::pickle::Encoding;
 use crate::source::{self, Foreign, MemorySource, Mmap, ReadAt, Source, Tail};
 use crate::state_dict::{self, StateDict};
 use crate::storage::Storage;
@@ -38,6 +39,8 @@ pub struct LoadOptions {
     globals: Globals,
     limits: Limits,
     default_byte_order: ByteOrder,
+    encoding: Encoding,
+    computed_offsets: bool,
     offset: u64,
     faults: Faults,
 }
@@ -50,6 +53,8 @@ impl Default for LoadOptions {
             globals: Globals::weights_only(),
             limits: Limits::default(),
             default_byte_order: ByteOrder::Little,
+            encoding: Encoding::Auto,
+            computed_offsets: false,
             offset: 0,
             faults: Faults::Refused,
         }
@@ -98,6 +103,25 @@ impl LoadOptions {
     #[must_use]
     pub fn default_byte_order(mut self, order: ByteOrder) -> Self {
         self.default_byte_order = order;
+        self
+    }
+
+    /// What strings are that Python 2 wrote; by default text where they are UTF-8, and bytes where they are not.
+    #[must_use]
+    pub fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// Computes where storages begin in an archive, instead of reading each record's local header: with this,
+    /// [`Storage::checkpoint_offset`] reads nothing, which matters where reads at far places are slow. PyTorch's
+    /// `calculate_storage_offsets`.
+    ///
+    /// It takes an archive that tells its layout (`.format_version`, torch 2.7 and later); one whose directory does not
+    /// fit that layout is looked up as ever. Before data is read, the local header must agree.
+    #[must_use]
+    pub fn computed_offsets(mut self, computed: bool) -> Self {
+        self.computed_offsets = computed;
         self
     }
 
@@ -209,8 +233,26 @@ impl LoadOptions {
 
     fn terms(&self, safetensors: bool) -> Terms<'_> {
         // A new option must be used here or where a checkpoint is opened, or this line breaks.
-        let Self { map_location: _, mmap: _, globals, limits, default_byte_order, offset: _, faults } = self;
-        Terms { byte_order: *default_byte_order, globals, limits, safetensors, faults: *faults }
+        let Self {
+            map_location: _,
+            mmap: _,
+            globals,
+            limits,
+            default_byte_order,
+            encoding,
+            computed_offsets,
+            offset: _,
+            faults,
+        } = self;
+        Terms {
+            byte_order: *default_byte_order,
+            globals,
+            limits,
+            encoding: *encoding,
+            computed_offsets: *computed_offsets,
+            safetensors,
+            faults: *faults,
+        }
     }
 
     fn open_source(&self, source: Arc<dyn Source>, safetensors: bool) -> Result<Checkpoint> {
@@ -218,7 +260,11 @@ impl LoadOptions {
         let opened = Container::open(self.begun(source), self.terms(safetensors))?;
         let Opened { container, document, globals } = opened;
         let listing = Listing::of(&document, document.graph.root(), limits)?;
+        let all = &document.interpretation.storages;
+        let with_bytes = || all.iter().filter(|storage| !storage.is_meta()).cloned().collect();
         Ok(Checkpoint {
+            with_bytes: all.iter().any(Storage::is_meta).then(with_bytes),
+            constants: OnceLock::new(),
             document,
             container,
             listing,
@@ -242,6 +288,10 @@ impl LoadOptions {
 pub struct Checkpoint {
     document: Document,
     container: Container,
+    /// The storages, where there are others too, which have none.
+    with_bytes: Option<Vec<Storage>>,
+    /// Those of a program, once asked for.
+    constants: OnceLock<Document>,
     listing: Listing,
     limits: Limits,
     globals: Globals,
@@ -376,7 +426,23 @@ impl Checkpoint {
 
     /// Every storage, in the order of the file.
     pub fn storages(&self) -> &[Storage] {
-        &self.document.interpretation.storages
+        self.with_bytes.as_deref().unwrap_or(&self.document.interpretation.storages)
+    }
+
+    /// The constants of a TorchScript program, a tuple: what its code calls `CONSTANTS.c0`, `CONSTANTS.c1`, …; `None`
+    /// for anything else. They are read when first asked for, and their tensors are listed nowhere else.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::open`], of the record `constants.pkl` and those in `constants/`.
+    pub fn constants(&self) -> Result<Option<Value<'_>>> {
+        let document = match self.constants.get() {
+            Some(document) => document,
+            None => match self.container.constants(&self.limits)? {
+                Some(document) => self.constants.get_or_init(|| document),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Value { document, id: document.graph.root() }))
     }
 
     /// Every global that the file names, in order of appearance, and what the policy says of it.

@@ -44,6 +44,11 @@ pub(crate) trait Content: Send + Sync {
 
     /// The record's name, for messages.
     fn record(&self) -> &str;
+
+    /// Whether there is a size and no bytes: a storage of the `meta` device.
+    fn is_meta(&self) -> bool {
+        false
+    }
 }
 
 /// What a container tells of a storage.
@@ -128,6 +133,11 @@ impl Storage {
     /// The byte order of the file.
     pub fn byte_order(&self) -> ByteOrder {
         self.0.byte_order
+    }
+
+    /// Whether it has a size and no bytes.
+    pub(crate) fn is_meta(&self) -> bool {
+        self.0.content.is_meta()
     }
 
     /// Whether both handles name the same storage.

@@ -20,9 +20,11 @@ use crate::storage::fill_vec;
 
 /// A zip archive whose records share one root folder.
 pub(crate) struct Archive {
-    start: u64,
+    pub(super) start: u64,
     root: Box<str>,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
+    /// The directory's first byte.
+    pub(super) directory_at: u64,
     /// Lower-case name below the root → place in `records`.
     index: HashMap<Arc<str>, usize>,
 }
@@ -39,8 +41,13 @@ pub(crate) struct Record {
     /// CRC-32 of the content; 0 also means that none was computed.
     pub(crate) crc32: u32,
     pub(crate) compression: Compression,
-    header_at: u64,
+    /// Bytes of its name with the root folder's, as they stand in its local header.
+    pub(super) name_len: u64,
+    pub(super) header_at: u64,
+    /// As the local header has it.
     data_at: OnceLock<u64>,
+    /// As the layout of PyTorch's writer has it, where that was asked for and agrees with the directory.
+    pub(super) computed_at: Option<u64>,
 }
 
 /// How a record's bytes are stored.
@@ -52,7 +59,7 @@ pub(crate) enum Compression {
     Unsupported(&'static str),
 }
 
-const LOCAL_HEADER_SIZE: u64 = 30;
+pub(super) const LOCAL_HEADER_SIZE: u64 = 30;
 /// The flags of records whose bytes are not what they seem: encrypted, a patch, strongly encrypted, masked.
 const ENCRYPTED: u16 = 1 | 1 << 5 | 1 << 6 | 1 << 13;
 
@@ -134,8 +141,10 @@ impl Archive {
                 stored_size,
                 crc32: entry.crc32(),
                 compression,
+                name_len: u64::try_from(entry.name_raw().len()).unwrap_or(u64::MAX),
                 header_at,
                 data_at: OnceLock::new(),
+                computed_at: None,
             });
         }
         let Some(root) = root else {
@@ -155,7 +164,7 @@ impl Archive {
                 );
             }
         }
-        Ok(Self { start, root, records, index })
+        Ok(Self { start, root, records, directory_at, index })
     }
 
     /// The root folder, as found.
@@ -206,10 +215,19 @@ fn refuse_overlaps(records: &[Record]) -> Result<()> {
 }
 
 impl Record {
+    /// The absolute offset of the first byte of content, computed where it was, else as [`data_at`](Self::data_at).
+    ///
+    /// # Errors
+    /// As [`data_at`](Self::data_at).
+    pub(crate) fn offset(&self, source: &dyn Source) -> Result<u64> {
+        self.computed_at.map_or_else(|| self.data_at(source), Ok)
+    }
+
     /// The absolute offset of the first byte of content; reads the local header once.
     ///
     /// # Errors
-    /// `Malformed` where the local header is not one, or its lengths lead past the file.
+    /// `Malformed` where the local header is not one, its lengths lead past the file, or it says otherwise than what
+    /// was computed.
     pub(crate) fn data_at(&self, source: &dyn Source) -> Result<u64> {
         if let Some(at) = self.data_at.get() {
             return Ok(*at);
@@ -231,6 +249,13 @@ impl Record {
             .try_fold(self.header_at, u64::checked_add)
             .filter(|at| at.checked_add(self.stored_size).is_some_and(|end| end <= source.size()))
             .ok_or_else(|| Reason::Record("it reaches past the end of the file".into()))?;
+        if let Some(computed) = self.computed_at.filter(|&computed| computed != at) {
+            return Err(Reason::Record(format!(
+                "its content begins at byte {at} of the file, and by PyTorch's layout at byte {computed}; \
+                 open it without computed offsets"
+            ))
+            .into());
+        }
         Ok(*self.data_at.get_or_init(|| at))
     }
 

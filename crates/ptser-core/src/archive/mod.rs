@@ -2,6 +2,7 @@
 
 mod directory;
 mod end;
+mod layout;
 
 pub(crate) use directory::{Archive, Compression, Record, names};
 pub(crate) use end::archive_start;

@@ -7,11 +7,12 @@ use super::Format;
 use super::legacy::{LegacyStorages, LegacyStream, preamble, take};
 use super::sniff::{Sniffed, sniff};
 use super::tar::{PickleAt, TarFile};
-use super::zip::{ZipFile, ZipStorages};
+use super::zip::{CONSTANTS, PICKLE, ZipFile, ZipStorages};
 use crate::byte_order::ByteOrder;
-use crate::document::Document;
+use crate::document::{self, Document, Rules};
 use crate::error::{Error, Reason, Result};
 use crate::limits::Limits;
+use crate::pickle::Encoding;
 use crate::source::{MemorySource, Source};
 use crate::storage::Storage;
 use crate::torch::{Faults, Globals, Named, StorageRef, StorageTable};
@@ -24,9 +25,18 @@ pub(crate) struct Terms<'t> {
     pub(crate) byte_order: ByteOrder,
     pub(crate) globals: &'t Globals,
     pub(crate) limits: &'t Limits,
+    pub(crate) encoding: Encoding,
+    /// Whether offsets in archives are computed and not read.
+    pub(crate) computed_offsets: bool,
     /// Whether a safetensors file is what the caller means.
     pub(crate) safetensors: bool,
     pub(crate) faults: Faults,
+}
+
+impl<'t> Terms<'t> {
+    fn rules(&self, globals: &'t Globals) -> Rules<'t> {
+        Rules { globals, encoding: self.encoding, faults: self.faults }
+    }
 }
 
 /// What is known of a container once it is open.
@@ -56,25 +66,30 @@ impl Container {
     }
 
     fn open_within(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
-        let Terms { globals, limits, safetensors, faults, .. } = nesting.terms;
+        let terms = nesting.terms;
+        let Terms { globals, limits, safetensors, encoding, .. } = terms;
+        let rules = terms.rules(globals);
         match sniff(&*source, limits)? {
             Sniffed::Zip => Self::open_zip(source, nesting),
             Sniffed::Legacy => {
-                let mut stream = LegacyStream::open(source, 0, globals, limits)?;
+                let mut stream = LegacyStream::open(source, 0, terms)?;
                 let pickle = std::mem::take(&mut stream.pickle);
-                let mut storages = nesting.around(LegacyStorages::new(&stream, limits), &pickle);
-                let document = Document::read(pickle, globals, faults, &mut storages)?;
+                let mut storages = nesting.around(LegacyStorages::new(&stream, terms), &pickle);
+                // There is no record to count bytes in.
+                let graph = document::graph(pickle, globals, encoding)
+                    .map_err(|error| error.moved(stream.pickle_at))?;
+                let document = Document::of_graph(graph, rules, &mut storages)?;
                 Ok(Self::other(Format::Legacy, Some(storages.table.end), document, globals))
             }
             Sniffed::Tar => {
                 let mut file = TarFile::open(&source, limits, &mut |place: &PickleAt| {
                     let (pickle, end) = take(&*source, place.at, limits.pickle_bytes)?;
-                    Ok((preamble(pickle, globals, place.member)?, end))
+                    Ok((preamble(pickle, terms, place.member)?, end))
                 })?;
                 let pickle = std::mem::take(&mut file.pickle);
                 let mut table = nesting.around(file, &pickle);
-                let document = Document::read(pickle, globals, faults, &mut table)
-                    .map_err(|error| error.in_record("pickle"))?;
+                let document =
+                    Document::read(pickle, rules, &mut table).map_err(|error| error.in_record("pickle"))?;
                 Ok(Self::other(Format::Tar, None, document, globals))
             }
             Sniffed::Safetensors if !safetensors => {
@@ -88,25 +103,36 @@ impl Container {
             Sniffed::Pickle => {
                 let (pickle, end) = take(&*source, 0, limits.pickle_bytes)?;
                 let mut table = nesting.around(NoStorages, &pickle);
-                let document = Document::read(pickle, globals, faults, &mut table)?;
+                let document = Document::read(pickle, rules, &mut table)?;
                 Ok(Self::other(Format::Pickle, Some(end), document, globals))
             }
         }
     }
 
     fn open_zip(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
-        let Terms { byte_order, globals, limits, faults, .. } = nesting.terms;
-        let file = Arc::new(ZipFile::open(source, byte_order, limits)?);
+        let Terms { globals, limits, .. } = nesting.terms;
+        let file = Arc::new(ZipFile::open(source, nesting.terms)?);
         // TorchScript names the classes of its own program; they are inert whatever the policy.
         let globals = if file.format() == Format::TorchScript { Globals::inert() } else { globals.clone() };
-        let pickle = file.pickle(limits)?;
-        let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), limits), &pickle);
-        let document = Document::read(pickle, &globals, faults, &mut storages).map_err(|error| {
-            // Other errors are about what the pickle's objects say, or about another record.
-            let in_pickle = error.offset().is_some() || matches!(error.reason(), Reason::Pickle(_));
-            if in_pickle { error.in_record("data.pkl") } else { error }
-        })?;
+        let pickle = file.pickle(PICKLE, limits)?;
+        let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), "data", limits), &pickle);
+        let document = Document::read(pickle, nesting.terms.rules(&globals), &mut storages)
+            .map_err(|error| in_pickle(error, PICKLE))?;
         Ok(Opened { container: Self::Zip(file), document, globals })
+    }
+
+    /// The constants of a TorchScript program.
+    pub(crate) fn constants(&self, limits: &Limits) -> Result<Option<Document>> {
+        let Self::Zip(file) = self else { return Ok(None) };
+        if file.format() != Format::TorchScript {
+            return Ok(None);
+        }
+        let pickle = file.pickle(CONSTANTS, limits)?;
+        let mut storages = ZipStorages::new(Arc::clone(file), "constants", limits);
+        let globals = Globals::inert();
+        let rules = Rules { globals: &globals, encoding: Encoding::Auto, faults: Faults::Refused };
+        let document = Document::read(pickle, rules, &mut storages);
+        document.map(Some).map_err(|error| in_pickle(error, CONSTANTS))
     }
 
     fn other(format: Format, end: Option<u64>, document: Document, globals: &Globals) -> Opened {
@@ -143,6 +169,13 @@ impl Container {
     }
 }
 
+/// Names the pickle's record in errors about the pickle; others are about what its objects say, or about another
+/// record.
+fn in_pickle(error: Error, record: &str) -> Error {
+    let in_pickle = error.offset().is_some() || matches!(error.reason(), Reason::Pickle(_));
+    if in_pickle { error.in_record(record) } else { error }
+}
+
 /// How deep a checkpoint lies in the bytes of others.
 #[derive(Clone, Copy)]
 struct Nesting<'n> {
@@ -177,7 +210,9 @@ impl<'n> Nesting<'n> {
                 "checkpoints inside each other name the same bytes so often that reading all would not end";
             Error::from(Reason::Object(what.into()))
         })?);
-        Ok(Self { depth, ..self })
+        // `_load_from_bytes` calls `torch.load` without the options of the call around it.
+        let terms = Terms { encoding: Encoding::Auto, ..self.terms };
+        Ok(Self { depth, terms, ..self })
     }
 }
 

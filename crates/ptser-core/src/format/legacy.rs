@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::container::Terms;
 use crate::byte_order::ByteOrder;
 use crate::document;
 use crate::error::{Error, Reason, Result};
-use crate::limits::Limits;
-use crate::pickle::{self, Graph, Node, NodeId};
+use crate::pickle::{self, Encoding, Graph, Node, NodeId};
 use crate::source::Source;
 use crate::storage::{Description, Span, Storage, fill_vec};
 use crate::torch::{self, Globals, StorageRef, StorageTable};
@@ -25,6 +25,7 @@ pub(crate) struct LegacyStream {
     source: Arc<dyn Source>,
     /// The object's pickle.
     pub(crate) pickle: Vec<u8>,
+    pub(crate) pickle_at: u64,
     /// Where the list of keys begins.
     keys_at: u64,
 }
@@ -33,21 +34,16 @@ impl LegacyStream {
     /// Whether a stream begins at `start`: its first pickle is the magic number, in whatever protocol.
     pub(crate) fn begins(source: &dyn Source, start: u64) -> bool {
         let pickle = take(source, start, PREAMBLE).map(|(pickle, _)| pickle);
-        let graph = pickle.and_then(|pickle| pickle::run(pickle, torch::rename).graph);
+        let graph = pickle.and_then(|pickle| pickle::run(pickle, torch::rename, Encoding::Auto).graph);
         graph.is_ok_and(|graph| is_magic(&graph))
     }
 
     /// Reads up to the object's pickle.
-    pub(crate) fn open(
-        source: Arc<dyn Source>,
-        start: u64,
-        globals: &Globals,
-        limits: &Limits,
-    ) -> Result<Self> {
+    pub(crate) fn open(source: Arc<dyn Source>, start: u64, terms: Terms<'_>) -> Result<Self> {
         let (magic, at) = take(&*source, start, PREAMBLE)?;
-        preamble(magic, globals, "magic number")?;
+        preamble(magic, terms, "magic number")?;
         let (protocol, at) = take(&*source, at, PREAMBLE)?;
-        let protocol = preamble(protocol, globals, "protocol version")?;
+        let protocol = preamble(protocol, terms, "protocol version")?;
         match protocol.node(protocol.root()) {
             Node::Int(PROTOCOL) => {}
             Node::Int(other) => {
@@ -64,9 +60,9 @@ impl LegacyStream {
         }
         // What machine wrote it; PyTorch does not look at it either.
         let (system, at) = take(&*source, at, PREAMBLE)?;
-        preamble(system, globals, "system information")?;
-        let (pickle, keys_at) = take(&*source, at, limits.pickle_bytes)?;
-        Ok(Self { source, pickle, keys_at })
+        preamble(system, terms, "system information")?;
+        let (pickle, keys_at) = take(&*source, at, terms.limits.pickle_bytes)?;
+        Ok(Self { source, pickle, pickle_at: at, keys_at })
     }
 }
 
@@ -81,8 +77,8 @@ pub(super) fn is_magic(graph: &Graph) -> bool {
 }
 
 /// A small pickle before the object.
-pub(super) fn preamble(pickle: Vec<u8>, globals: &Globals, what: &str) -> Result<Graph> {
-    document::graph(pickle, globals).map_err(|error| error.in_record(what))
+pub(super) fn preamble(pickle: Vec<u8>, terms: Terms<'_>, what: &str) -> Result<Graph> {
+    document::graph(pickle, terms.globals, terms.encoding).map_err(|error| error.in_record(what))
 }
 
 /// One pickle of a stream, and where the next thing begins.
@@ -99,6 +95,7 @@ pub(crate) struct LegacyStorages {
     keys_at: u64,
     expanded_bytes: u64,
     pickle_bytes: u64,
+    encoding: Encoding,
     /// By key: roots.
     roots: HashMap<String, Storage>,
     /// By key: parts of roots, as torch 0.3 wrote them.
@@ -108,12 +105,14 @@ pub(crate) struct LegacyStorages {
 }
 
 impl LegacyStorages {
-    pub(crate) fn new(stream: &LegacyStream, limits: &Limits) -> Self {
+    pub(crate) fn new(stream: &LegacyStream, terms: Terms<'_>) -> Self {
+        let Terms { limits, encoding, .. } = terms;
         Self {
             source: Arc::clone(&stream.source),
             keys_at: stream.keys_at,
             expanded_bytes: limits.expanded_bytes,
             pickle_bytes: limits.pickle_bytes,
+            encoding,
             roots: HashMap::new(),
             views: HashMap::new(),
             end: stream.keys_at,
@@ -124,8 +123,9 @@ impl LegacyStorages {
     fn keys(&mut self) -> Result<Vec<String>> {
         let (pickle, at) = take(&*self.source, self.keys_at, self.pickle_bytes)?;
         self.end = at;
-        let graph = preamble(pickle, &Globals::weights_only(), "storage keys")?;
-        let text = |&key: &NodeId| graph.str(key).map(str::to_owned);
+        let graph = document::graph(pickle, &Globals::weights_only(), self.encoding)
+            .map_err(|error| error.in_record("storage keys"))?;
+        let text = |&key: &NodeId| graph.ascii(key).map(str::to_owned);
         match graph.node(graph.root()) {
             Node::List(_) => graph.members(graph.root()).iter().map(text).collect::<Option<Vec<_>>>(),
             _ => None,

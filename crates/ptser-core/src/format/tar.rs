@@ -185,7 +185,7 @@ struct StorageEntry {
 impl StorageEntry {
     fn read(graph: &Graph) -> Result<Self> {
         let (key, location, class) = match graph.tuple(graph.root()) {
-            Some(&[key, location, class]) => (key, graph.str(location).map(Location::new), class),
+            Some(&[key, location, class]) => (key, graph.ascii(location).map(Location::new), class),
             Some(&[key, class]) => (key, Some(Location::cpu()), class),
             _ => (graph.root(), None, graph.root()),
         };
@@ -217,9 +217,9 @@ fn tensor_entry(graph: &Graph) -> Result<(String, Option<String>)> {
 }
 
 fn key(graph: &Graph, id: NodeId) -> Result<String> {
-    match graph.node(id) {
-        Node::Int(int) => Ok(int.to_string()),
-        Node::Str(span) => Ok(graph.text(span).to_owned()),
+    match (graph.node(id), graph.ascii(id)) {
+        (Node::Int(int), _) => Ok(int.to_string()),
+        (_, Some(text)) => Ok(text.to_owned()),
         _ => Err(malformed("a key is neither a number nor text".into())),
     }
 }

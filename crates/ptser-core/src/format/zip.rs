@@ -4,11 +4,13 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::Format;
+use super::container::Terms;
 use super::foreign::archive_error;
 use crate::archive::{Archive, Compression, Record};
 use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
+use crate::location::Location;
 use crate::source::Source;
 use crate::storage::{Content, Description, Storage};
 use crate::torch::{StorageRef, StorageTable};
@@ -28,18 +30,20 @@ pub(super) const CONSTANTS: &str = "constants.pkl";
 const VERSION: [&str; 2] = [".data/version", "version"];
 /// The versions that torch 2.15 reads.
 const VERSIONS: std::ops::RangeInclusive<u64> = 1..=10;
+/// What tells that an archive is laid out as PyTorch 2.7 and later do.
+const FORMAT_VERSION: &str = ".format_version";
+const ALIGNMENT: &str = ".storage_alignment";
+const ALIGNMENT_DEFAULT: u64 = 64;
+/// What the two bytes of a padding's length can hold.
+const ALIGNMENTS: std::ops::RangeInclusive<u64> = 1..=0xFFFF;
 /// Records that hold a word or a number.
 const SMALL: u64 = 4096;
 
 impl ZipFile {
     /// Reads the directory and the records that say what the archive is.
-    pub(crate) fn open(
-        source: Arc<dyn Source>,
-        default_byte_order: ByteOrder,
-        limits: &Limits,
-    ) -> Result<Self> {
-        let archive = open_archive(&*source, limits)?;
-        let mut file = Self { source, archive, format: Format::Zip, byte_order: default_byte_order };
+    pub(crate) fn open(source: Arc<dyn Source>, terms: Terms<'_>) -> Result<Self> {
+        let archive = open_archive(&*source, terms.limits)?;
+        let mut file = Self { source, archive, format: Format::Zip, byte_order: terms.byte_order };
         if file.archive.find(CONSTANTS).is_some() {
             file.format = Format::TorchScript;
         }
@@ -59,7 +63,28 @@ impl ZipFile {
                 }
             };
         }
+        if terms.computed_offsets {
+            file.compute_offsets()?;
+        }
         Ok(file)
+    }
+
+    /// As PyTorch, leaves archives of writers alone that do not tell their layout.
+    fn compute_offsets(&mut self) -> Result<()> {
+        let is_told = self.archive.find(FORMAT_VERSION).is_some();
+        if !is_told || self.small(FORMAT_VERSION)?.as_str() < "1" {
+            return Ok(());
+        }
+        let alignment = match self.archive.find(ALIGNMENT) {
+            None => ALIGNMENT_DEFAULT,
+            Some(_) => {
+                let found = self.small(ALIGNMENT)?;
+                let number = found.trim().parse().ok().filter(|number| ALIGNMENTS.contains(number));
+                number.ok_or_else(|| Error::from(Reason::Alignment { found }).in_record(ALIGNMENT))?
+            }
+        };
+        self.archive.compute_offsets(alignment);
+        Ok(())
     }
 
     /// The content of a record that holds a word or a number.
@@ -79,9 +104,9 @@ impl ZipFile {
         self.small(name).ok()
     }
 
-    /// The bytes of `data.pkl`.
-    pub(crate) fn pickle(&self, limits: &Limits) -> Result<Vec<u8>> {
-        read_pickle(&self.archive, &*self.source, PICKLE, limits)
+    /// The bytes of a record that holds a pickle.
+    pub(crate) fn pickle(&self, record: &str, limits: &Limits) -> Result<Vec<u8>> {
+        read_pickle(&self.archive, &*self.source, record, limits)
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -146,35 +171,36 @@ pub(super) fn read_pickle(
     read().map_err(|error: Error| error.in_record(name))
 }
 
-/// Answers the persistent ids of an archive's `data.pkl`.
+/// Answers the persistent ids of a pickle in an archive.
 pub(crate) struct ZipStorages {
     file: Arc<ZipFile>,
+    /// The folder that the storages lie in.
+    folder: &'static str,
     expanded_bytes: u64,
     /// By key, so that each is made once.
     made: std::collections::HashMap<String, Storage>,
 }
 
 impl ZipStorages {
-    pub(crate) fn new(file: Arc<ZipFile>, limits: &Limits) -> Self {
-        Self { file, expanded_bytes: limits.expanded_bytes, made: std::collections::HashMap::new() }
+    pub(crate) fn new(file: Arc<ZipFile>, folder: &'static str, limits: &Limits) -> Self {
+        Self { file, folder, expanded_bytes: limits.expanded_bytes, made: std::collections::HashMap::new() }
     }
 }
 
 impl StorageTable for ZipStorages {
     fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+        let name = format!("{}/{}", self.folder, reference.key);
+        self.find(&name, reference).map_err(|error| error.in_record(&name))
+    }
+}
+
+impl ZipStorages {
+    fn find(&mut self, name: &str, reference: &StorageRef) -> Result<Storage> {
         let nbytes = reference.nbytes()?;
         if let Some(storage) = self.made.get(&reference.key) {
             // A second name for the same bytes must claim all of them, as the first did.
             check_size(reference, nbytes, storage.nbytes())?;
             return Ok(storage.clone());
-        }
-        let name = format!("data/{}", reference.key);
-        let place = self.file.archive.place(&name).ok_or(Reason::MissingRecord { name })?;
-        let content = RecordContent { file: Arc::clone(&self.file), place };
-        let record = content.record_of()?;
-        check_size(reference, nbytes, record.size)?;
-        if let Compression::Unsupported(why) = record.compression {
-            return Err(Reason::Unsupported(why.into()).into());
         }
         let description = Description {
             key: reference.key.as_str().into(),
@@ -184,9 +210,27 @@ impl StorageTable for ZipStorages {
             byte_order: self.file.byte_order,
             expanded_bytes: self.expanded_bytes,
         };
-        let storage = Storage::new(description, content);
+        // TorchScript keeps the storages of meta tensors, and writes nothing into their records.
+        let meta = self.file.format == Format::TorchScript && reference.location == Location::meta();
+        let storage = if meta {
+            Storage::new(description, MetaContent { name: name.to_owned() })
+        } else {
+            Storage::new(description, self.content(name, reference, nbytes)?)
+        };
         self.made.insert(reference.key.clone(), storage.clone());
         Ok(storage)
+    }
+
+    fn content(&self, name: &str, reference: &StorageRef, nbytes: u64) -> Result<RecordContent> {
+        let missing = || Reason::MissingRecord { name: name.to_owned() };
+        let place = self.file.archive.place(name).ok_or_else(missing)?;
+        let content = RecordContent { file: Arc::clone(&self.file), place };
+        let record = content.record_of()?;
+        check_size(reference, nbytes, record.size)?;
+        if let Compression::Unsupported(why) = record.compression {
+            return Err(Reason::Unsupported(why.into()).into());
+        }
+        Ok(content)
     }
 }
 
@@ -196,6 +240,43 @@ fn check_size(reference: &StorageRef, expected: u64, found: u64) -> Result<()> {
     }
     Err(Reason::RecordSize { found, expected, numel: reference.numel, dtype: reference.dtype_name().into() }
         .into())
+}
+
+/// A storage of the meta device.
+struct MetaContent {
+    name: String,
+}
+
+impl MetaContent {
+    fn nothing<T>() -> Result<T> {
+        Err(Reason::Unsupported("a meta storage has a size and no bytes".into()).into())
+    }
+}
+
+impl Content for MetaContent {
+    fn read<'b>(&self, _offset: u64, _buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
+        Self::nothing()
+    }
+
+    fn bytes(&self) -> Result<Option<&[u8]>> {
+        Ok(None)
+    }
+
+    fn file_offset(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn write(&self, _offset: u64, _bytes: &[u8]) -> Result<()> {
+        Self::nothing()
+    }
+
+    fn record(&self) -> &str {
+        &self.name
+    }
+
+    fn is_meta(&self) -> bool {
+        true
+    }
 }
 
 /// A storage's bytes in their record.
@@ -223,7 +304,7 @@ impl Content for RecordContent {
     fn file_offset(&self) -> Result<Option<u64>> {
         let record = self.record_of()?;
         match record.compression {
-            Compression::Stored => record.data_at(&*self.file.source).map(Some),
+            Compression::Stored => record.offset(&*self.file.source).map(Some),
             Compression::Deflated | Compression::Unsupported(_) => Ok(None),
         }
     }

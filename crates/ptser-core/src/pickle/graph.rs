@@ -222,6 +222,14 @@ impl Graph {
         std::str::from_utf8(self.bytes(span)).unwrap_or_default()
     }
 
+    /// The text of a node that is ASCII, also where what Python 2 wrote is kept as bytes.
+    pub(crate) fn ascii(&self, id: NodeId) -> Option<&str> {
+        match self.node(id) {
+            Node::Bytes(span) => std::str::from_utf8(self.bytes(span)).ok().filter(|text| text.is_ascii()),
+            _ => self.str(id),
+        }
+    }
+
     /// The text of a node that is text.
     pub(crate) fn str(&self, id: NodeId) -> Option<&str> {
         match self.node(id) {

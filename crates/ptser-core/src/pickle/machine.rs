@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::build::Grow;
+use super::encoding::Encoding;
 use super::graph::{Graph, Node, NodeId, Object, Symbol, SymbolId, index};
 use super::memo::Memo;
 use super::reader::Reader;
@@ -20,8 +21,8 @@ pub(crate) struct Outcome {
 pub(crate) type RenameGlobal = fn(&str, &str) -> (String, String);
 
 /// Reads one pickle, up to its `STOP`; bytes behind it are ignored.
-pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal) -> Outcome {
-    let mut machine = Machine::new(&pickle, rename);
+pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding) -> Outcome {
+    let mut machine = Machine::new(&pickle, rename, encoding);
     let ended = machine.run().map_err(|error| error.at(to_u64(machine.opcode_at)));
     let Machine { heap, nodes, children, containers, objects, symbols, protocol, .. } = machine;
     match ended {
@@ -45,6 +46,7 @@ pub(super) struct Machine<'p> {
     pub(super) reader: Reader<'p>,
     pub(super) pickle_len: usize,
     pub(super) rename: RenameGlobal,
+    pub(super) encoding: Encoding,
     pub(super) opcode_at: usize,
     pub(super) protocol: u8,
     pub(super) stack: Vec<NodeId>,
@@ -62,11 +64,12 @@ pub(super) struct Machine<'p> {
 }
 
 impl<'p> Machine<'p> {
-    pub(super) fn new(pickle: &'p [u8], rename: RenameGlobal) -> Self {
+    pub(super) fn new(pickle: &'p [u8], rename: RenameGlobal, encoding: Encoding) -> Self {
         Self {
             reader: Reader::new(pickle),
             pickle_len: pickle.len(),
             rename,
+            encoding,
             opcode_at: 0,
             protocol: 0,
             stack: Vec::new(),

@@ -1,6 +1,7 @@
 //! The pickle language, protocols 0 to 5: syntax and an inert graph, nothing of torch and nothing executed.
 
 mod build;
+mod encoding;
 mod extent;
 mod finish;
 mod graph;
@@ -12,6 +13,7 @@ mod scalars;
 mod scan;
 mod text;
 
+pub use encoding::Encoding;
 pub(crate) use extent::pickle_len;
 pub(crate) use graph::{Call, Graph, Node, NodeId, Object, Symbol, SymbolId};
 pub(crate) use machine::run;

@@ -1,9 +1,10 @@
 //! Opcodes that push numbers, text and bytes.
 
+use super::encoding::Encoding;
 use super::graph::{Node, Span};
 use super::machine::Machine;
 use super::text::{self, Number, Utf8};
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 impl Machine<'_> {
     pub(super) fn long(&mut self, len: u64) -> Result<()> {
@@ -90,12 +91,36 @@ impl Machine<'_> {
         self.python2_text(&decoded, span)
     }
 
-    /// Python 2 wrote text and bytes by the same opcodes: what is UTF-8 is taken for text.
     fn python2_text(&mut self, bytes: &[u8], span: Span) -> Result<()> {
-        self.push(match text::classify(bytes) {
-            Utf8::Valid => Node::Str(span),
-            Utf8::Surrogates | Utf8::Invalid => Node::Bytes(span),
-        })
+        let utf8 = std::str::from_utf8(bytes);
+        let node = match self.encoding {
+            Encoding::Bytes => Node::Bytes(span),
+            Encoding::Auto if utf8.is_err() => Node::Bytes(span),
+            Encoding::Latin1 if !bytes.is_ascii() => {
+                let text: String = bytes.iter().copied().map(char::from).collect();
+                Node::Str(self.keep(text.as_bytes())?)
+            }
+            Encoding::Ascii if !bytes.is_ascii() => {
+                let good = bytes.iter().take_while(|byte| byte.is_ascii()).count();
+                return Err(self.not_encoded(bytes, good));
+            }
+            Encoding::Utf8 if let Err(error) = utf8 => {
+                return Err(self.not_encoded(bytes, error.valid_up_to()));
+            }
+            Encoding::Auto | Encoding::Latin1 | Encoding::Ascii | Encoding::Utf8 => Node::Str(span),
+        };
+        self.push(node)
+    }
+
+    fn not_encoded(&self, bytes: &[u8], good: usize) -> Error {
+        let byte = bytes.get(good).copied().unwrap_or(0);
+        let [encoding, others @ ..] = [self.encoding, Encoding::Latin1, Encoding::Bytes, Encoding::Auto];
+        let others = others.map(|other| other.name()).join(", ");
+        Reason::Pickle(format!(
+            "a string of Python 2 is not {encoding}: its byte {good} is {byte:#04x}; \
+             open it with another encoding ({others})"
+        ))
+        .into()
     }
 
     pub(super) fn bytes(&mut self, len: u64, node: fn(Span) -> Node) -> Result<()> {

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::encoding::Encoding;
 use super::extent::{Argument, argument};
 use super::graph::{Graph, Node, NodeId, Symbol};
 use super::machine::{Machine, RenameGlobal, to_u64};
@@ -31,7 +32,7 @@ impl Scan {
 
 /// Reads one pickle up to its `STOP`, or up to where opcodes can no longer be told apart.
 pub(crate) fn scan(pickle: Vec<u8>, rename: RenameGlobal) -> Scan {
-    let machine = Machine::new(&pickle, rename);
+    let machine = Machine::new(&pickle, rename, Encoding::Auto);
     let mut scanner =
         Scanner { pickle: &pickle, machine, unnamed: Vec::new(), met: HashSet::new(), error: None };
     let root = scanner.run();

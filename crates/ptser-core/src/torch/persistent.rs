@@ -93,7 +93,7 @@ pub(super) const LOCATION_MAX: usize = 256;
 impl Reading<'_> {
     /// Reads one persistent id.
     pub(super) fn pid(&self, pid: NodeId) -> Result<Pid> {
-        if let Some(text) = self.graph.str(pid) {
+        if let Some(text) = self.graph.ascii(pid) {
             return if text.starts_with("('") {
                 parse_text(text).map(Pid::Storage)
             } else {
@@ -106,13 +106,13 @@ impl Reading<'_> {
         let Some(members) = self.graph.tuple(pid) else {
             return Err(malformed(format!("a persistent id must be a tuple, found {}", self.describe(pid))));
         };
-        let is_text = |id: NodeId| matches!(self.graph.node(id), Node::Str(_) | Node::None);
+        let is_text = |id: NodeId| matches!(self.graph.node(id), Node::Str(_) | Node::Bytes(_) | Node::None);
         match members {
-            [kind, ..] if self.graph.str(*kind) == Some("storage") => {
+            [kind, ..] if self.graph.ascii(*kind) == Some("storage") => {
                 self.storage_ref(members).map(Pid::Storage)
             }
             &[kind, class, file, source]
-                if self.graph.str(kind) == Some("module") && is_text(file) && is_text(source) =>
+                if self.graph.ascii(kind) == Some("module") && is_text(file) && is_text(source) =>
             {
                 Ok(Pid::Class(class))
             }
@@ -148,13 +148,17 @@ impl Reading<'_> {
             Some(Known::UntypedStorage) => None,
             _ => return Err(malformed(format!("{} is not a storage class", self.describe(class)))),
         };
-        let Some(key) = self.graph.str(key) else {
+        let Some(key) = self.graph.ascii(key) else {
             return Err(malformed(format!("a storage's key must be a string, found {}", self.describe(key))));
         };
         let location = match self.graph.node(location) {
-            Node::Str(span) if span.len() <= LOCATION_MAX => Location::new(self.graph.text(span)),
             Node::None => Location::cpu(),
-            _ => return Err(malformed(format!("a storage's location is {}", self.describe(location)))),
+            _ => match self.graph.ascii(location).filter(|tag| tag.len() <= LOCATION_MAX) {
+                Some(tag) => Location::new(tag),
+                None => {
+                    return Err(malformed(format!("a storage's location is {}", self.describe(location))));
+                }
+            },
         };
         let Node::Int(numel) = self.graph.node(numel) else {
             return Err(malformed(format!(
@@ -176,7 +180,7 @@ impl Reading<'_> {
             _ => None,
         };
         let part = match self.graph.tuple(view) {
-            Some(&[key, offset, numel]) => self.graph.str(key).zip(number(offset)).zip(number(numel)),
+            Some(&[key, offset, numel]) => self.graph.ascii(key).zip(number(offset)).zip(number(numel)),
             _ => None,
         };
         let part = part.map(|((key, offset), numel)| PartRef { key: key.to_owned(), offset, numel });

@@ -229,7 +229,11 @@ impl Reading<'_> {
         let storage_offset = self.index(offset, "storage offset")?;
         let (shape, stride) = self.shape_and_stride(size, stride)?;
         check_inside(storage, dtype, &shape, &stride, storage_offset)?;
-        Ok(Tensor { storage_offset, storage: Some(storage.clone()), ..shaped(dtype, shape, stride)? })
+        let tensor = Tensor { storage_offset, ..shaped(dtype, shape, stride)? };
+        if storage.is_meta() {
+            return Ok(Tensor { kind: TensorKind::Meta, ..tensor });
+        }
+        Ok(Tensor { storage: Some(storage.clone()), ..tensor })
     }
 
     fn with_flags(
