@@ -270,3 +270,15 @@ fn checkpoints_inside_are_looked_at_once_and_not_without_end() {
     let load = b"q\x00ctorch.storage\n_load_from_bytes\nq\x0100".as_slice();
     assert!(!scan(around(&[&bytes, load, &calls, b"N."].concat())).is_safe());
 }
+
+#[test]
+fn names_without_number_are_given_up_and_told() {
+    let globals: String = (0..100_010).map(|number| format!("ca\n{number}\n0")).collect();
+    let codes: Vec<u8> =
+        (0..100_010_u32).flat_map(|code| [&[0x84], &code.to_le_bytes()[..], b"0"].concat()).collect();
+    for opcodes in [globals.as_bytes(), &codes] {
+        let found = scan(around(&[opcodes, b"N."].concat()));
+        assert!(found.globals.len() > 100_000);
+        assert!(found.error.unwrap().to_string().contains("more than 100000 globals"));
+    }
+}

@@ -8,7 +8,7 @@ use super::extent::{Argument, argument};
 use super::graph::{Graph, Node, NodeId, Symbol};
 use super::machine::{Machine, RenameGlobal, to_u64};
 use super::opcode as op;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 
 /// What was found in a pickle.
 pub(crate) struct Scan {
@@ -51,6 +51,9 @@ struct Scanner<'p> {
     error: Option<Error>,
 }
 
+/// Names take more memory than the opcodes that spell them; no checkpoint has a thousand.
+const NAMES_MAX: usize = 100_000;
+
 /// In the place of a part of a name that only running the pickle would tell.
 const UNKNOWN: &str = "?";
 
@@ -61,6 +64,9 @@ impl Scanner<'_> {
             let done = self.machine.reader.byte().and_then(|opcode| {
                 if opcode == op::STOP {
                     return self.machine.pop().map(Some);
+                }
+                if self.unnamed.len().saturating_add(self.machine.symbols.len()) > NAMES_MAX {
+                    return Err(Reason::Pickle(format!("more than {NAMES_MAX} globals")).into());
                 }
                 self.step(opcode).or_else(|error| self.recover(opcode, error)).map(|()| None)
             });
