@@ -203,6 +203,25 @@ fn test_storage_alignment() {
     }
 }
 
+/// Offsets by PyTorch's formula are those in the records' headers, and the data is found there.
+#[test]
+fn test_mmap_load_offset_calculation() {
+    let mut compared = 0;
+    for (file, told) in fixtures::expected_in("offsets") {
+        let path = fixtures::folder().join("offsets").join(&file);
+        let read = LoadOptions::new().mmap(true).open(&path).unwrap();
+        let computed = LoadOptions::new().mmap(true).computed_offsets(true).open(&path).unwrap();
+        for (storage, same) in read.storages().iter().zip(computed.storages()) {
+            let offset = storage.checkpoint_offset().unwrap();
+            assert_eq!(same.checkpoint_offset().unwrap(), offset, "{file}: {}", storage.key());
+            assert_eq!(offset, told[storage.key()].as_u64(), "{file}: {}", storage.key());
+            compared += 1;
+        }
+        assert_eq!(fixtures::contents(&computed), fixtures::contents(&read), "{file}");
+    }
+    assert!(compared > 20, "{compared}");
+}
+
 #[test]
 fn test_serialization_new_format_old_format_compat() {
     let (new, old) = (given::open("both_new.pt"), given::open("both_old.pt"));

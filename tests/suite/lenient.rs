@@ -87,6 +87,23 @@ fn a_legacy_stream_that_is_cut_gives_the_storages_before_the_cut() {
 }
 
 #[test]
+fn a_tar_archive_marks_the_tensors_that_leave_their_storages() {
+    let whole = std::fs::read(folder().join("legacy/torch01.tar")).unwrap();
+    let all = Checkpoint::from_bytes(whole.clone()).unwrap().entries().len();
+    // Wherever a size or an offset becomes too large, one tensor is damaged, or two that are one.
+    let marked = (512..whole.len()).filter(|&at| {
+        let mut file = whole.clone();
+        file[at] |= 0x40;
+        let strict = Checkpoint::from_bytes(file.clone());
+        let Ok(checkpoint) = lenient().from_bytes(file) else { return false };
+        let damaged = checkpoint.entries().filter(|entry| entry.error().is_some()).count();
+        assert_eq!(damaged > 0, strict.is_err());
+        damaged > 0 && checkpoint.entries().len() == all && checkpoint.tensors().count() > 0
+    });
+    assert!(marked.count() > 10);
+}
+
+#[test]
 fn refusals_limits_and_broken_pickles_stay_errors() {
     let blocked = dict_of("x", &call("os.system", &[&text("true")]));
     let error = lenient().from_bytes(crate::build::around(&blocked)).unwrap_err();

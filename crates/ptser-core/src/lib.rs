@@ -11,6 +11,7 @@
 mod archive;
 mod backend;
 mod byte_order;
+mod checkpoint;
 mod convert;
 #[cfg(feature = "serde")]
 mod deserialize;
@@ -43,13 +44,14 @@ pub use backend::{
     Registry, Restored,
 };
 pub use byte_order::{ByteOrder, swap_in_place};
+pub use checkpoint::{Checkpoint, RecordInfo};
 pub use dtensor::{DTensor, Placement};
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Reason, RefusedGlobal, Result};
 pub use format::{Format, GlobalScan, ScannedGlobal};
 pub use limits::Limits;
 pub use listing::{Entry, PathElement};
-pub use load::{Checkpoint, LoadOptions, RecordInfo};
+pub use load::LoadOptions;
 pub use location::Location;
 pub use pickle::Encoding;
 pub use source::{Mmap, ReadAt};

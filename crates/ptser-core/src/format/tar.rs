@@ -24,7 +24,8 @@ pub(crate) struct TarFile {
     /// The object's pickle.
     pub(crate) pickle: Vec<u8>,
     storages: HashMap<String, Storage>,
-    tensors: HashMap<String, Tensor>,
+    /// Or what is wrong with them, which matters where they are asked for.
+    tensors: HashMap<String, Result<Tensor, String>>,
 }
 
 /// Where a pickle begins.
@@ -135,29 +136,20 @@ impl TarFile {
         for _ in 0..part.count()? {
             let graph = part.pickle()?;
             let (key, storage) = tensor_entry(&graph)?;
-            let tensor = self
-                .tensor(&mut part, storage.as_deref())
-                .map_err(|error| error.in_tensor(&format!("#{key}")))?;
+            let view = View::read(&mut part)?;
+            let tensor = self.tensor(view, storage.as_deref()).map_err(|error| error.reason().to_string());
             self.tensors.insert(key, tensor);
         }
         Ok(())
     }
 
-    fn tensor(&self, part: &mut Part<'_>, storage: Option<&str>) -> Result<Tensor> {
-        // A 32-bit count that was written as 64 bits: the upper half is whatever lay there.
-        let [a, b, c, d, ..] = part.array::<8>()?;
-        let dims = u64::from(u32::from_le_bytes([a, b, c, d]));
-        if dims.saturating_mul(16) > part.left() {
-            return Err(malformed(format!("{dims} dimensions in {} bytes", part.left())));
-        }
-        let mut index = |what: &str| {
-            let number = part.number()?;
-            usize::try_from(number)
-                .map_err(|_| Error::from(Reason::Tensor(format!("a negative {what}: {number}"))))
+    fn tensor(&self, view: View, storage: Option<&str>) -> Result<Tensor> {
+        let dims = |numbers: &[i64], what: &str| -> Result<Box<[usize]>> {
+            numbers.iter().map(|&number| index(number, what)).collect()
         };
-        let shape: Box<[usize]> = (0..dims).map(|_| index("size")).collect::<Result<_>>()?;
-        let stride: Box<[usize]> = (0..dims).map(|_| index("stride")).collect::<Result<_>>()?;
-        let storage_offset = index("storage offset")?;
+        let shape = dims(&view.shape, "size")?;
+        let stride = dims(&view.stride, "stride")?;
+        let storage_offset = index(view.offset, "storage offset")?;
         let Some(storage) = storage else {
             // A tensor that never had a storage.
             let tensor = shaped(DType::Float32, shape, stride)?;
@@ -172,6 +164,30 @@ impl TarFile {
         let dtype = storage.dtype().unwrap_or(DType::UInt8);
         check_inside(storage, dtype, &shape, &stride, storage_offset)?;
         Ok(Tensor { storage_offset, storage: Some(storage.clone()), ..shaped(dtype, shape, stride)? })
+    }
+}
+
+fn index(number: i64, what: &str) -> Result<usize> {
+    usize::try_from(number).map_err(|_| Reason::Tensor(format!("a negative {what}: {number}")).into())
+}
+
+/// What an archive says of a tensor, not yet checked.
+struct View {
+    shape: Vec<i64>,
+    stride: Vec<i64>,
+    offset: i64,
+}
+
+impl View {
+    fn read(part: &mut Part<'_>) -> Result<Self> {
+        // A 32-bit count that was written as 64 bits: the upper half is whatever lay there.
+        let [a, b, c, d, ..] = part.array::<8>()?;
+        let dims = u64::from(u32::from_le_bytes([a, b, c, d]));
+        if dims.saturating_mul(16) > part.left() {
+            return Err(malformed(format!("{dims} dimensions in {} bytes", part.left())));
+        }
+        let mut numbers = || (0..dims).map(|_| part.number()).collect::<Result<_>>();
+        Ok(Self { shape: numbers()?, stride: numbers()?, offset: part.number()? })
     }
 }
 
@@ -311,8 +327,11 @@ impl StorageTable for TarFile {
     }
 
     fn named(&mut self, name: &str) -> Result<Option<Named>> {
-        let tensor = self.tensors.get(name).cloned().map(Named::Tensor);
-        Ok(tensor.or_else(|| self.storages.get(name).cloned().map(Named::Storage)))
+        match self.tensors.get(name) {
+            Some(Ok(tensor)) => Ok(Some(Named::Tensor(tensor.clone()))),
+            Some(Err(why)) => Err(Error::from(Reason::Damaged(why.clone())).in_record("tensors")),
+            None => Ok(self.storages.get(name).cloned().map(Named::Storage)),
+        }
     }
 }
 
