@@ -3,8 +3,8 @@
 use ptser::{Checkpoint, Value, ValueKind};
 use serde_json::Value as Json;
 
-use crate::fixtures;
 use crate::support::sha256;
+use crate::{build, fixtures};
 
 #[test]
 fn value_trees_are_those_that_pytorch_loads() {
@@ -166,4 +166,7 @@ fn values_print_as_in_python() {
     );
     assert_eq!(shown("bytearray"), "bytearray(b'mutable')");
     assert_eq!(shown("constants"), "[None, True, False]");
+    let quote = build::pickle(&[&build::call("builtins.bytearray", &[b"C\x01'"])]);
+    let checkpoint = Checkpoint::from_bytes(build::around(&quote)).unwrap();
+    assert_eq!(checkpoint.root().to_string(), r#"bytearray(b"\'")"#);
 }

@@ -44,10 +44,11 @@ impl Repr {
             ValueKind::Complex(re, im) => self.complex(re, im),
             ValueKind::Str(text) => self.text(text.chars().map(Ok)),
             ValueKind::Surrogates(bytes) => self.text(wtf8(bytes)),
-            ValueKind::Bytes(bytes) => self.bytes(bytes),
+            ValueKind::Bytes(bytes) => self.bytes(bytes, false),
             ValueKind::ByteArray(bytes) => {
                 self.out.push_str("bytearray(");
-                self.bytes(bytes);
+                // Python escapes single quotes here, whichever quotes stand around them.
+                self.bytes(bytes, true);
                 self.out.push(')');
             }
             ValueKind::Device(location) => {
@@ -186,7 +187,7 @@ impl Repr {
         self.out.push(quote);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    fn bytes(&mut self, bytes: &[u8], escape_single: bool) {
         let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') { '"' } else { '\'' };
         self.out.extend(['b', quote]);
         for &byte in bytes {
@@ -200,6 +201,7 @@ impl Repr {
                 b'\r' => self.out.push_str("\\r"),
                 b'\t' => self.out.push_str("\\t"),
                 byte if char::from(byte) == quote => self.out.extend(['\\', quote]),
+                b'\'' if escape_single => self.out.push_str("\\'"),
                 0x20..=0x7E => self.out.push(char::from(byte)),
                 byte => {
                     let _ = write!(self.out, "\\x{byte:02x}");
@@ -251,10 +253,25 @@ pub(crate) fn python_float(float: f64) -> String {
     let (digits, exponent) = exponential.split_once('e').unwrap_or((&exponential, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..16).contains(&exponent) {
-        return format!("{float:?}");
+        let shortest = format!("{float:?}");
+        let decimals = decimals(&shortest);
+        return even(float, format!("{float:.decimals$}"), shortest);
     }
     let sign = if exponent < 0 { '-' } else { '+' };
+    let decimals = decimals(digits);
+    let exponential = even(float, format!("{float:.decimals$e}"), exponential.clone());
+    let digits = exponential.split('e').next().unwrap_or_default();
     format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+fn decimals(digits: &str) -> usize {
+    digits.split_once('.').map_or(0, |(_, decimals)| decimals.len())
+}
+
+/// Of two shortest texts that are equally near, Python takes the even one, which is what rounding to as many
+/// digits gives; it may not read back.
+fn even(float: f64, rounded: String, shortest: String) -> String {
+    if rounded.parse() == Ok(float) { rounded } else { shortest }
 }
 
 #[cfg(test)]
@@ -272,6 +289,12 @@ mod tests {
             (1e-5, "1e-05"),
             (0.0001, "0.0001"),
             (1.5e300, "1.5e+300"),
+            (5e-324, "5e-324"),
+            (1e22, "1e+22"),
+            (123_456_789_012_345_680.0, "1.2345678901234568e+17"),
+            // Half-way between two texts of as many digits.
+            (158_151_171_529_570.5 / 8.0, "19768896441196.312"),
+            (9_007_199_254_740_993.0, "9007199254740992.0"),
             (f64::NEG_INFINITY, "-inf"),
         ];
         for (float, expected) in cases {
