@@ -1,4 +1,5 @@
-//! What PyTorch found in a file, as a tree, and the tensors in it by path.
+//! What PyTorch found in a file, as a tree, and the tensors in it by path. `tests/interop/describe.py` describes the
+//! format; a corpus brings the like.
 
 use std::collections::HashMap;
 
