@@ -5,6 +5,8 @@
 //! describes what it loads. `PTSER_CORPUS_ONLY` picks the files whose names hold a text.
 
 #[cfg(test)]
+mod again;
+#[cfg(test)]
 mod bad;
 #[cfg(test)]
 #[path = "../support/compare.rs"]
@@ -31,7 +33,7 @@ mod tests {
 
     use serde_json::Value as Json;
 
-    use crate::{bad, good, scan};
+    use crate::{again, bad, good, scan};
 
     /// Runs `check` on the files that `wanted` picks, and fails with all that went wrong.
     fn each(name: &str, wanted: fn(&Path, &Json) -> bool, check: fn(&Path, &Json) -> Result<(), String>) {
@@ -66,6 +68,11 @@ mod tests {
     #[test]
     fn damaged_and_hostile_files_have_the_outcome_they_deserve() {
         each("bad", bad::is_one, bad::check);
+    }
+
+    #[test]
+    fn files_of_todays_pytorch_are_written_again_byte_for_byte() {
+        each("again", again::is_one, again::check);
     }
 
     #[test]

@@ -109,6 +109,10 @@ impl Checkpoint {
         LoadOptions::new().unsafe_globals(path)
     }
 
+    pub(crate) fn document(&self) -> &Document {
+        &self.document
+    }
+
     /// The container.
     pub fn format(&self) -> Format {
         self.container.format()

@@ -261,6 +261,11 @@ impl Error {
         Reason::Misuse(message.into()).into()
     }
 
+    /// Something that this version does not do.
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Reason::Unsupported(message.into()).into()
+    }
+
     /// Adds the byte offset, unless a more precise one is known.
     pub(crate) fn at(mut self, offset: u64) -> Self {
         self.0.offset.get_or_insert(offset);

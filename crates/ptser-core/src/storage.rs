@@ -8,7 +8,7 @@ use crate::byte_order::{ByteOrder, swap_in_place};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
-use crate::source::{MemorySource, Source};
+use crate::source::{MemorySource, Source, zeroed};
 
 /// The bytes behind one or more tensors: one per storage of the writer, however many tensors view it.
 ///
@@ -48,6 +48,80 @@ pub(crate) trait Content: Send + Sync {
     /// Whether there is a size and no bytes: a storage of the `meta` device.
     fn is_meta(&self) -> bool {
         false
+    }
+
+    /// Hands all bytes out at once, where they can be had so only for a while.
+    fn lend(&self, _take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
+        None
+    }
+}
+
+/// Bytes that can be had on the host when they are asked for.
+pub trait HostBytes: Send + Sync {
+    /// How many there are.
+    fn nbytes(&self) -> u64;
+
+    /// Hands all of them to `take`, once, in this machine's byte order.
+    ///
+    /// # Errors
+    /// `Backend` where they cannot be had; those of `take`.
+    fn with_bytes(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
+}
+
+struct InMemory<B>(B);
+
+impl<B: AsRef<[u8]> + Send + Sync> HostBytes for InMemory<B> {
+    fn nbytes(&self) -> u64 {
+        u64::try_from(self.0.as_ref().len()).unwrap_or(u64::MAX)
+    }
+
+    fn with_bytes(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        take(self.0.as_ref())
+    }
+}
+
+/// What a caller has on the host.
+struct OnHost<B>(B);
+
+impl<B: HostBytes> Content for OnHost<B> {
+    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let buf = zeroed(buf);
+        let mut whole = false;
+        self.0.with_bytes(&mut |bytes| {
+            if let Some(bytes) = start.checked_add(buf.len()).and_then(|end| bytes.get(start..end)) {
+                buf.copy_from_slice(bytes);
+                whole = true;
+            }
+            Ok(())
+        })?;
+        if whole { Ok(buf) } else { Err(Error::backend("a storage has fewer bytes than it said")) }
+    }
+
+    fn bytes(&self) -> Result<Option<&[u8]>> {
+        Ok(None)
+    }
+
+    fn file_offset(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn write(&self, _offset: u64, _bytes: &[u8]) -> Result<()> {
+        Err(Error::misuse("a storage that lies in no file cannot be written through"))
+    }
+
+    fn record(&self) -> &str {
+        ""
+    }
+
+    fn lend(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
+        let nbytes = self.0.nbytes();
+        Some(self.0.with_bytes(&mut |bytes| {
+            if u64::try_from(bytes.len()).ok() != Some(nbytes) {
+                return Err(Error::backend("a storage has other bytes than it said"));
+            }
+            take(bytes)
+        }))
     }
 }
 
@@ -95,6 +169,50 @@ impl Storage {
     fn made(description: Description, content: Box<dyn Content>, whole: Option<(Self, u64)>) -> Self {
         let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
         Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content, whole }))
+    }
+
+    /// The bytes of this storage from `start` on, as a storage by itself. The caller has checked that they lie inside.
+    pub(crate) fn cut(&self, start: u64, nbytes: u64) -> Self {
+        let description = Description {
+            key: self.0.key.clone(),
+            dtype: self.0.dtype,
+            nbytes,
+            location: self.0.location.clone(),
+            byte_order: self.0.byte_order,
+            expanded_bytes: self.0.expanded_bytes,
+        };
+        Self::part(description, self.clone(), start)
+    }
+
+    /// A storage of bytes in memory, in this machine's byte order: of elements, or of bytes where there is no element
+    /// type. They are not copied.
+    ///
+    /// ```
+    /// use ptser_core::{DType, Location, Storage, Tensor};
+    /// let ones: Vec<u8> = [1.0_f32; 6].iter().flat_map(|one| one.to_ne_bytes()).collect();
+    /// let storage = Storage::from_bytes(Some(DType::Float32), Location::cpu(), ones);
+    /// let tensor = Tensor::contiguous(storage, DType::Float32, [2, 3])?;
+    /// # Ok::<(), ptser_core::Error>(())
+    /// ```
+    pub fn from_bytes(
+        dtype: Option<DType>,
+        location: Location,
+        bytes: impl AsRef<[u8]> + Send + Sync + 'static,
+    ) -> Self {
+        Self::from_host(dtype, location, InMemory(bytes))
+    }
+
+    /// A storage of bytes that can be had on this host when they are asked for: behind a lock, or on a device.
+    pub fn from_host(dtype: Option<DType>, location: Location, bytes: impl HostBytes + 'static) -> Self {
+        let description = Description {
+            key: "".into(),
+            dtype,
+            nbytes: bytes.nbytes(),
+            location,
+            byte_order: ByteOrder::NATIVE,
+            expanded_bytes: 0,
+        };
+        Self::new(description, OnHost(bytes))
     }
 
     /// The storage that this one is a part of, and the byte that it begins with there; files of torch 0.3 have
@@ -241,6 +359,35 @@ impl Storage {
     /// As [`to_vec_as`](Self::to_vec_as).
     pub fn to_vec(&self) -> Result<Vec<u8>> {
         self.to_vec_as(self.0.dtype.unwrap_or(DType::UInt8), ByteOrder::NATIVE)
+    }
+
+    /// All bytes in pieces, as elements of `dtype` in the given order; in one where they lie in memory so.
+    pub(crate) fn for_each_chunk(
+        &self,
+        dtype: DType,
+        order: ByteOrder,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        const CHUNK: u64 = 1 << 20;
+        if let Some(bytes) = self.borrow_as(dtype, order)? {
+            return take(bytes);
+        }
+        if self.swap_unit(dtype, order) <= 1
+            && let Some(taken) = self.0.content.lend(take)
+        {
+            return taken.map_err(|error| self.blame(error));
+        }
+        let len = usize::try_from(self.0.nbytes.min(CHUNK)).unwrap_or(0);
+        let mut buffer: Vec<MaybeUninit<u8>> = Vec::new();
+        buffer.resize(len, MaybeUninit::uninit());
+        let mut offset = 0_u64;
+        while offset < self.0.nbytes {
+            let len = usize::try_from(self.0.nbytes.saturating_sub(offset).min(CHUNK)).unwrap_or(0);
+            let piece = buffer.get_mut(..len).unwrap_or_default();
+            take(self.read_as(dtype, order, offset, piece)?)?;
+            offset = offset.saturating_add(CHUNK);
+        }
+        Ok(())
     }
 
     /// Writes through to the file, where it was opened with [`Mmap::Shared`](crate::Mmap::Shared).

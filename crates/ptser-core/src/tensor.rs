@@ -13,6 +13,7 @@ use crate::location::Location;
 use crate::source::zeroed;
 use crate::sparse::IndexRule;
 use crate::storage::{Storage, fill_vec};
+use crate::torch::{check_inside, shaped};
 
 /// A tensor: element type, shape, and where its elements lie. Sizes, strides and offsets are in elements.
 ///
@@ -168,6 +169,50 @@ impl Layout {
 }
 
 impl Tensor {
+    /// A view of a storage; sizes, strides and the offset are in elements.
+    ///
+    /// # Errors
+    /// `Malformed` where it leaves the storage, or has not as many strides as sizes.
+    pub fn view(
+        storage: Storage,
+        dtype: DType,
+        shape: impl Into<Box<[usize]>>,
+        stride: impl Into<Box<[usize]>>,
+        storage_offset: usize,
+    ) -> Result<Self> {
+        let (shape, stride) = (shape.into(), stride.into());
+        if shape.len() != stride.len() {
+            let (sizes, strides) = (shape.len(), stride.len());
+            return Err(Reason::Tensor(format!("{sizes} sizes and {strides} strides")).into());
+        }
+        check_inside(&storage, dtype, &shape, &stride, storage_offset)?;
+        Ok(Self { storage_offset, storage: Some(storage), ..shaped(dtype, shape, stride)? })
+    }
+
+    /// A view of a storage from its first element on, in C order.
+    ///
+    /// # Errors
+    /// `Malformed` where it leaves the storage.
+    pub fn contiguous(storage: Storage, dtype: DType, shape: impl Into<Box<[usize]>>) -> Result<Self> {
+        let shape = shape.into();
+        let stride = layout::contiguous_stride(&shape);
+        Self::view(storage, dtype, shape, stride, 0)
+    }
+
+    /// The same tensor with gradients recorded, or not.
+    #[must_use]
+    pub fn with_requires_grad(mut self, requires_grad: bool) -> Self {
+        self.requires_grad = requires_grad;
+        self
+    }
+
+    /// The same tensor as a `torch.nn.Parameter`, or not.
+    #[must_use]
+    pub fn with_parameter(mut self, parameter: bool) -> Self {
+        self.parameter = parameter;
+        self
+    }
+
     /// The element type.
     pub fn dtype(&self) -> DType {
         self.dtype

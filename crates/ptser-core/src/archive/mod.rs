@@ -3,6 +3,13 @@
 mod directory;
 mod end;
 mod layout;
+mod plan;
+mod serialization_id;
+mod slot;
+mod writer;
 
 pub(crate) use directory::{Archive, Compression, Record, names};
 pub(crate) use end::archive_start;
+pub(crate) use plan::Plan;
+pub(crate) use serialization_id::{LEN as SERIALIZATION_ID_LEN, SerializationId};
+pub(crate) use writer::{descriptor, directory, local_header};

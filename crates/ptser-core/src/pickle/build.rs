@@ -93,12 +93,13 @@ impl Machine<'_> {
     }
 
     pub(super) fn stack_global(&mut self) -> Result<()> {
-        let name = self.pop()?;
-        let module = self.pop()?;
-        let (Some(module), Some(name)) = (self.owned_text(module), self.owned_text(name)) else {
+        let name_node = self.pop()?;
+        let module_node = self.pop()?;
+        let (Some(module), Some(name)) = (self.owned_text(module_node), self.owned_text(name_node)) else {
             return Err(Reason::Pickle("STACK_GLOBAL takes two strings".into()).into());
         };
         let node = self.symbol(&module, &name)?;
+        self.spellings.push((NodeId::at(self.nodes.len())?, module_node, name_node));
         self.push(node)
     }
 

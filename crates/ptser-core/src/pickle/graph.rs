@@ -1,10 +1,12 @@
 //! The inert graph that a pickle describes: an arena of small nodes that name each other by number, so that
 //! sharing and cycles cost nothing and nothing is ever called.
 
+use std::collections::HashMap;
+
 use crate::error::{Reason, Result};
 
 /// Names a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NodeId(pub(super) u32);
 
 /// Names a global.
@@ -61,7 +63,7 @@ pub(crate) enum Call {
 }
 
 /// A call that was recorded and never made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Object {
     pub(crate) call: Call,
     pub(crate) callable: NodeId,
@@ -72,7 +74,7 @@ pub(crate) struct Object {
 }
 
 /// What a pickle did to an object after its construction.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct More {
     /// A dict, for `NEWOBJ_EX`.
     pub(crate) kwargs: Option<NodeId>,
@@ -85,7 +87,7 @@ pub(crate) struct More {
 }
 
 /// A global by name, after Python 2's names are mapped to Python 3's.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Symbol {
     pub(crate) module: Box<str>,
     /// `module.name`.
@@ -94,7 +96,15 @@ pub(crate) struct Symbol {
     pub(crate) at: usize,
 }
 
+impl Symbol {
+    /// The name in its module, which has dots itself where classes nest.
+    pub(crate) fn name(&self) -> &str {
+        self.full.get(self.module.len().saturating_add(1)..).unwrap_or_default()
+    }
+}
+
 /// Everything one pickle holds.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Graph {
     pub(super) pickle: Vec<u8>,
     pub(super) heap: Vec<u8>,
@@ -103,6 +113,8 @@ pub(crate) struct Graph {
     pub(super) containers: Vec<Vec<NodeId>>,
     pub(super) objects: Vec<Object>,
     pub(super) symbols: Vec<Symbol>,
+    /// From protocol 4 on, the texts that spell the module and the name of a global's node; by node.
+    pub(super) spellings: Vec<(NodeId, NodeId, NodeId)>,
     pub(super) root: NodeId,
     /// The highest protocol that the stream declares.
     pub(crate) protocol: u8,
@@ -149,17 +161,7 @@ pub(super) fn index(number: u32) -> usize {
 impl Graph {
     /// A dict of these names, whose values are persistent ids: the graph of a container without a pickle.
     pub(crate) fn of_names(names: &[String]) -> Result<(Self, Vec<NodeId>)> {
-        let mut graph = Self {
-            pickle: Vec::new(),
-            heap: Vec::new(),
-            nodes: vec![Node::Dict(0)],
-            children: Vec::new(),
-            containers: Vec::new(),
-            objects: Vec::new(),
-            symbols: Vec::new(),
-            root: NodeId(0),
-            protocol: 0,
-        };
+        let mut graph = Self { nodes: vec![Node::Dict(0)], ..Self::default() };
         let mut entries = Vec::with_capacity(names.len().saturating_mul(2));
         let mut pids = Vec::with_capacity(names.len());
         for name in names {
@@ -175,10 +177,70 @@ impl Graph {
         Ok((graph, pids))
     }
 
-    fn add(&mut self, node: Node) -> Result<NodeId> {
+    pub(crate) fn add(&mut self, node: Node) -> Result<NodeId> {
         let id = NodeId::at(self.nodes.len())?;
         self.nodes.push(node);
         Ok(id)
+    }
+
+    pub(crate) fn set_node(&mut self, id: NodeId, node: Node) {
+        if let Some(old) = self.nodes.get_mut(id.place()) {
+            *old = node;
+        }
+    }
+
+    /// Puts a node in the place of a member of a tuple.
+    pub(crate) fn set_member(&mut self, tuple: NodeId, place: usize, member: NodeId) {
+        let Node::Tuple(run) = self.node(tuple) else { return };
+        let run = self.children.get_mut(index(run.start)..).and_then(|rest| rest.get_mut(..index(run.len)));
+        if let Some(old) = run.and_then(|run| run.get_mut(place)) {
+            *old = member;
+        }
+    }
+
+    /// The nodes that are part of others, and of how many.
+    pub(crate) fn references(&self) -> HashMap<NodeId, usize> {
+        let mut counts = HashMap::new();
+        let mut count = |id: &NodeId| {
+            let count = counts.entry(*id).or_insert(0_usize);
+            *count = count.saturating_add(1);
+        };
+        count(&self.root);
+        self.children.iter().chain(self.containers.iter().flatten()).for_each(&mut count);
+        for object in &self.objects {
+            count(&object.callable);
+            if let Some(More { kwargs, states, items, entries }) = object.more.as_deref() {
+                kwargs.iter().chain(states).chain(items).chain(entries).for_each(&mut count);
+            }
+        }
+        counts
+    }
+
+    /// Puts nodes in the place of others, wherever these stand.
+    pub(crate) fn redirect(&mut self, instead: &HashMap<NodeId, NodeId>) {
+        if instead.is_empty() {
+            return;
+        }
+        let swap = |id: &mut NodeId| {
+            // One node may stand for another that stands for a third.
+            while let Some(&other) = instead.get(id).filter(|&other| other != id) {
+                *id = other;
+            }
+        };
+        swap(&mut self.root);
+        self.children.iter_mut().chain(self.containers.iter_mut().flatten()).for_each(swap);
+        for object in &mut self.objects {
+            swap(&mut object.callable);
+            swap(&mut object.args);
+            let more = object.more.iter_mut().map(|more| &mut **more);
+            for More { kwargs, states, items, entries } in more {
+                kwargs.iter_mut().chain(states).chain(items).chain(entries).for_each(swap);
+            }
+        }
+    }
+
+    pub(crate) fn set_root(&mut self, root: NodeId) {
+        self.root = root;
     }
 
     pub(crate) fn root(&self) -> NodeId {
@@ -297,6 +359,12 @@ impl Graph {
         }
     }
 
+    /// The texts that spell the module and the name of a global's node.
+    pub(super) fn spelling_of(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
+        let place = self.spellings.binary_search_by_key(&id, |&(id, ..)| id).ok()?;
+        self.spellings.get(place).map(|&(_, module, name)| (module, name))
+    }
+
     pub(crate) fn symbols(&self) -> &[Symbol] {
         &self.symbols
     }
@@ -316,7 +384,7 @@ impl Graph {
 
 impl NodeId {
     /// The id of the node at a place in the arena.
-    pub(super) fn at(place: usize) -> Result<Self> {
+    pub(crate) fn at(place: usize) -> Result<Self> {
         let id = u32::try_from(place).map_err(|_| Reason::Unsupported("more than 2^32 objects".into()))?;
         Ok(Self(id))
     }

@@ -24,12 +24,22 @@ pub(crate) type RenameGlobal = fn(&str, &str) -> (String, String);
 pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding) -> Outcome {
     let mut machine = Machine::new(&pickle, rename, encoding);
     let ended = machine.run().map_err(|error| error.at(to_u64(machine.opcode_at)));
-    let Machine { heap, nodes, children, containers, objects, symbols, protocol, .. } = machine;
+    let Machine { heap, nodes, children, containers, objects, symbols, spellings, protocol, .. } = machine;
     match ended {
         Err(error) => Outcome { graph: Err(error), symbols_on_error: symbols },
         Ok(root) => {
-            let mut graph =
-                Graph { pickle, heap, nodes, children, containers, objects, symbols, root, protocol };
+            let mut graph = Graph {
+                pickle,
+                heap,
+                nodes,
+                children,
+                containers,
+                objects,
+                symbols,
+                spellings,
+                root,
+                protocol,
+            };
             match finish::settle_keys(&mut graph) {
                 Ok(()) => Outcome { graph: Ok(graph), symbols_on_error: Vec::new() },
                 Err(error) => Outcome { graph: Err(error), symbols_on_error: graph.symbols },
@@ -59,6 +69,7 @@ pub(super) struct Machine<'p> {
     pub(super) containers: Vec<Vec<NodeId>>,
     pub(super) objects: Vec<Object>,
     pub(super) symbols: Vec<Symbol>,
+    pub(super) spellings: Vec<(NodeId, NodeId, NodeId)>,
     /// By module, then by name.
     pub(super) symbol_ids: HashMap<Box<str>, HashMap<Box<str>, SymbolId>>,
 }
@@ -81,6 +92,7 @@ impl<'p> Machine<'p> {
             containers: Vec::new(),
             objects: Vec::new(),
             symbols: Vec::new(),
+            spellings: Vec::new(),
             symbol_ids: HashMap::new(),
         }
     }

@@ -37,8 +37,9 @@ pub(crate) fn scan(pickle: Vec<u8>, rename: RenameGlobal) -> Scan {
         Scanner { pickle: &pickle, machine, unnamed: Vec::new(), met: HashSet::new(), error: None };
     let root = scanner.run();
     let Scanner { machine, unnamed, error, .. } = scanner;
-    let Machine { heap, nodes, children, containers, objects, symbols, protocol, .. } = machine;
-    let graph = Graph { pickle, heap, nodes, children, containers, objects, symbols, root, protocol };
+    let Machine { heap, nodes, children, containers, objects, symbols, spellings, protocol, .. } = machine;
+    let graph =
+        Graph { pickle, heap, nodes, children, containers, objects, symbols, spellings, root, protocol };
     Scan { graph, unnamed, error }
 }
 

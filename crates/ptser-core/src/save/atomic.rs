@@ -1,0 +1,168 @@
+//! Files that are there as a whole or not at all: written under no name or another, and put in their place at the end.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+
+/// Replaces the file at a path by what `write` writes.
+pub(super) fn replace(path: &Path, durable: bool, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+    let target = resolved(path)?;
+    if let Target::Other(file) = target {
+        // A pipe or a device cannot be replaced.
+        return write(&file);
+    }
+    let Target::File { path, permissions } = target else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let draft = Draft::new(folder)?;
+    write(draft.file())?;
+    if let Some(permissions) = permissions {
+        draft.file().set_permissions(permissions)?;
+    }
+    if durable {
+        draft.file().sync_all()?;
+    }
+    draft.publish(&path)?;
+    if durable {
+        sync_folder(folder)?;
+    }
+    Ok(())
+}
+
+enum Target {
+    File {
+        path: PathBuf,
+        /// Of the file that is there.
+        permissions: Option<fs::Permissions>,
+    },
+    Other(File),
+}
+
+/// Where a path leads; links are followed, as they are by every program that writes to them.
+fn resolved(path: &Path) -> io::Result<Target> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {
+            Ok(Target::File { path: fs::canonicalize(path)?, permissions: Some(metadata.permissions()) })
+        }
+        Ok(metadata) if metadata.is_dir() => {
+            Err(io::Error::new(io::ErrorKind::IsADirectory, "this is a folder; name a file in it"))
+        }
+        Ok(_) => Ok(Target::Other(File::options().write(true).open(path)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A link that leads nowhere yet.
+            let path = match fs::read_link(path) {
+                Ok(link) => path.parent().unwrap_or(Path::new(".")).join(link),
+                Err(_) => path.to_owned(),
+            };
+            Ok(Target::File { path, permissions: None })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A file that is not in its place yet.
+enum Draft {
+    /// Without a name: gone with the process, whatever ends it.
+    #[cfg(target_os = "linux")]
+    Unnamed { file: File, folder: PathBuf },
+    /// Removed when dropped.
+    Named(tempfile::NamedTempFile),
+}
+
+impl Draft {
+    fn new(folder: &Path) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        if let Some(file) = unnamed(folder)? {
+            return Ok(Self::Unnamed { file, folder: folder.to_owned() });
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".ptser-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        Ok(Self::Named(builder.tempfile_in(folder)?))
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Unnamed { file, .. } => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    fn publish(self, path: &Path) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Unnamed { file, folder } => publish_unnamed(&file, &folder, path),
+            Self::Named(file) => {
+                file.persist(path)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A file without a name, where the system and the file system have such.
+#[cfg(target_os = "linux")]
+fn unnamed(folder: &Path) -> io::Result<Option<File>> {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    match rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666)) {
+        Ok(file) => Ok(Some(file.into())),
+        Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::ISDIR | Errno::NOSYS) => Ok(None),
+        Err(Errno::NOENT) => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("the folder {} does not exist", folder.display()),
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a file without a name one, and puts it in its place.
+#[cfg(target_os = "linux")]
+fn publish_unnamed(file: &File, folder: &Path, path: &Path) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    use rustix::fs::{AtFlags, CWD};
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let link = |name: &Path| rustix::fs::linkat(CWD, own.as_str(), CWD, name, AtFlags::SYMLINK_FOLLOW);
+    match link(path) {
+        Ok(()) => return Ok(()),
+        Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // A link does not replace what is there; a file by another name does.
+    let draft =
+        tempfile::Builder::new().prefix(".ptser-").suffix(".tmp").make_in(folder, |name| Ok(link(name)?))?;
+    let name = draft.into_temp_path();
+    fs::rename(&name, path)?;
+    // It has another name now.
+    let _ = name.keep();
+    Ok(())
+}
+
+/// Makes sure that a new name outlives a power failure.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        match File::open(folder)?.sync_all() {
+            // File systems that have no such thing say so.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+            {
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        Ok(())
+    }
+}

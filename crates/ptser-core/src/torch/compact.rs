@@ -1,0 +1,114 @@
+//! Leaves out of storages what no tensor views.
+
+use std::collections::HashMap;
+
+use super::outline::Outline;
+use crate::error::Result;
+use crate::layout;
+use crate::pickle::{Graph, Node, NodeId};
+use crate::storage::element_bytes;
+use crate::tensor::Tensor;
+
+/// Cuts each storage to the bytes from the first to the last that one of the tensors views. A storage that stands by
+/// itself stays whole.
+pub(crate) fn compact<'t>(outline: &mut Outline, tensors: impl Iterator<Item = &'t Tensor>) -> Result<()> {
+    let viewed = viewed(tensors);
+    let places: HashMap<String, usize> =
+        outline.storages.iter().enumerate().map(|(place, stored)| (stored.key.clone(), place)).collect();
+    let place_of = |graph: &Graph, pid: NodeId| {
+        let key = graph.str(*graph.tuple(pid)?.get(2)?)?;
+        places.get(key).copied()
+    };
+    let views = views(&outline.graph);
+    // A storage whose every mention is in a view.
+    let mut mentions = vec![(0_usize, 0_usize); outline.storages.len()];
+    let pids: Vec<(NodeId, NodeId)> = outline.graph.persistent_ids().collect();
+    let place_by_node: HashMap<NodeId, usize> =
+        pids.iter().filter_map(|&(id, pid)| Some((id, place_of(&outline.graph, pid)?))).collect();
+    for (id, count) in outline.graph.references() {
+        if let Some(mention) = place_by_node.get(&id).and_then(|place| mentions.get_mut(*place)) {
+            mention.0 = mention.0.saturating_add(count);
+        }
+    }
+    for view in &views {
+        if let Some(mention) = place_by_node.get(&view.storage).and_then(|place| mentions.get_mut(*place)) {
+            mention.1 = mention.1.saturating_add(1);
+        }
+    }
+    // Where each storage is cut: elements that its views move down by.
+    let mut moved: HashMap<usize, i64> = HashMap::new();
+    for ((place, stored), (all, in_views)) in outline.storages.iter_mut().enumerate().zip(mentions) {
+        let Some(&(start, end)) = viewed.get(&stored.storage.id()) else { continue };
+        let size = element_bytes(stored.class).max(u64::try_from(stored.dtype.element_size()).unwrap_or(1));
+        let nbytes = end.saturating_sub(start);
+        if all != in_views || nbytes >= stored.storage.nbytes() || start.checked_rem(size) != Some(0) {
+            continue;
+        }
+        let elements = start.checked_div(size).and_then(|elements| i64::try_from(elements).ok());
+        let Some(elements) = elements else { continue };
+        stored.storage = stored.storage.cut(start, nbytes);
+        moved.insert(place, elements);
+    }
+    for view in views {
+        let by = place_by_node.get(&view.storage).and_then(|place| moved.get(place));
+        if let Some(by) = by {
+            let offset = outline.graph.add(Node::Int(view.offset.saturating_sub(*by)))?;
+            outline.graph.set_member(view.tuple, 1, offset);
+        }
+    }
+    for (_, pid) in pids {
+        let Some(place) = place_of(&outline.graph, pid).filter(|place| moved.contains_key(place)) else {
+            continue;
+        };
+        let Some(stored) = outline.storages.get(place) else { continue };
+        let numel = stored.storage.nbytes().checked_div(element_bytes(stored.class)).unwrap_or(0);
+        let numel = outline.graph.add(Node::Int(i64::try_from(numel).unwrap_or(i64::MAX)))?;
+        outline.graph.set_member(pid, 4, numel);
+    }
+    Ok(())
+}
+
+/// The bytes of each storage from the first to the last that is viewed, by [`Storage::id`](crate::Storage::id).
+fn viewed<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> HashMap<usize, (u64, u64)> {
+    let mut viewed: HashMap<usize, (u64, u64)> = HashMap::new();
+    let mut note = |tensor: &Tensor| {
+        let Some(storage) = &tensor.storage else { return };
+        let size = tensor.dtype.element_size();
+        let bytes =
+            |elements: usize| elements.div_ceil(tensor.dtype.packing()).checked_mul(size)?.try_into().ok();
+        let end = layout::extent(&tensor.shape, &tensor.stride, tensor.storage_offset).and_then(bytes);
+        let range = match (bytes(tensor.storage_offset), end) {
+            (Some(start), Some(end)) if start < end => (start, end),
+            // Without elements it views nothing, wherever it begins.
+            _ => return,
+        };
+        let known = viewed.entry(storage.id()).or_insert(range);
+        *known = (known.0.min(range.0), known.1.max(range.1));
+    };
+    for tensor in tensors {
+        note(tensor);
+        tensor.parts().for_each(|(_, part)| note(part));
+    }
+    viewed
+}
+
+/// `(storage, offset, size, stride, …)`: arguments or a state that make a view.
+struct View {
+    tuple: NodeId,
+    storage: NodeId,
+    offset: i64,
+}
+
+fn views(graph: &Graph) -> Vec<View> {
+    let view = |tuple: NodeId| {
+        let &[storage, offset, size, stride, ..] = graph.tuple(tuple)? else { return None };
+        let sizes = |id: NodeId| matches!(graph.node(id), Node::Tuple(_) | Node::List(_) | Node::Object(_));
+        match (graph.node(storage), graph.node(offset)) {
+            (Node::PersistentId(_), Node::Int(offset)) if sizes(size) && sizes(stride) => {
+                Some(View { tuple, storage, offset })
+            }
+            _ => None,
+        }
+    };
+    graph.ids().filter_map(view).collect()
+}
