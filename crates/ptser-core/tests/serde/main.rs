@@ -6,6 +6,7 @@ mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
+use std::path::PathBuf;
 
 use ptser_core::{Checkpoint, ErrorKind, Globals, LoadOptions, Value};
 use serde::Deserialize;
@@ -388,8 +389,8 @@ fn objects_are_what_they_hold() {
     check(at(&checkpoint, "tagged"), [1, 2, 3]);
     check(at(&checkpoint, "tagged"), HashMap::from([("tag", "primes, nearly")]));
     check(at(&checkpoint, "path"), "runs");
-    check(at(&checkpoint, "path"), vec!["runs"]);
-    check(at(&checkpoint, "long_path"), vec!["/", "data", "runs"]);
+    check(at(&checkpoint, "path"), PathBuf::from("runs"));
+    check(at(&checkpoint, "long_path"), PathBuf::from("/data/runs"));
     check(at(&checkpoint, "marker"), ());
     check(at(&checkpoint, "marker"), HashMap::<u8, u8>::new());
     check(at(&checkpoint, "color"), 2);
