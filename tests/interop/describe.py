@@ -19,8 +19,8 @@ another key, `x:` an index, `a:` an attribute or a part. By kind:
     storage    dtype, nbytes, storage, sha256
     container  type, len; its members follow
     leaf       type, repr; sha256 of the content of texts, bytes and integers beyond 64 bits; bits of floats
-    object     type `stub:module.name`; `#args/0`, `#kwargs/name`, the keys of its state or `#state`, `#items/0` and
-               `#dict/key` follow
+    object     type `stub:module.name`; len, the number of its arguments; `#args/0`, `#kwargs/name`, the keys of its state
+               or `#state`, `#items/0` and `#dict/key` follow
     ref        to, the path of the same container or object
     unread     nothing is told of what lies at this path and below it
 """
@@ -270,7 +270,7 @@ class Walk:
                 self.value(attribute, [*path, f".{name}"], [*keys, f"a:{name}"])
 
     def object(self, value, path, keys):
-        self.add("object", path, keys, type=f"stub:{type(value).full}")
+        self.add("object", path, keys, type=f"stub:{type(value).full}", len=len(value.args))
         for index, item in enumerate(value.args):
             self.value(item, [*path, f"#args/{index}"], [*keys, "a:args", f"x:{index}"])
         self.pairs(value.kwargs.items(), path, [*keys, "a:kwargs"], "#kwargs/")

@@ -35,8 +35,9 @@ pub(crate) fn same_values(
             },
             ("leaf", _) => same_leaf(value, entry),
             ("container", _) => same_container(value, entry),
-            ("object", _) => match text(entry, "type").strip_prefix("stub:") {
-                Some(name) => same("class", value.class(), Some(class(name).as_str())),
+            ("object", _) => same_object(value, entry),
+            ("tensor", _) => match entry["subclass"].as_str() {
+                Some(name) => same("class", value.class(), Some(name)),
                 None => Ok(()),
             },
             ("storage", _) => same_storage(value, entry, sharing),
@@ -63,6 +64,13 @@ fn same_container(value: Value<'_>, entry: &Json) -> Result<(), String> {
         same("type", value.type_name(), text(entry, "type"))?;
     }
     same_if_told("len", value.len(), &entry["len"])
+}
+
+fn same_object(value: Value<'_>, entry: &Json) -> Result<(), String> {
+    if let Some(name) = text(entry, "type").strip_prefix("stub:") {
+        same("class", value.class(), Some(class(name).as_str()))?;
+    }
+    same_if_told("number of arguments", value.args().count(), &entry["len"])
 }
 
 fn same_leaf(value: Value<'_>, leaf: &Json) -> Result<(), String> {
