@@ -4,6 +4,7 @@
 use ptser::{Checkpoint, DType, ErrorKind, Globals, LoadOptions, Placement, TensorKind, Value, ValueKind};
 use serde_json::{Value as Json, json};
 
+use crate::build::{around, call, pickle, storage, tensor};
 use crate::fixtures::{expected_in, folder};
 use crate::support::sha256;
 
@@ -237,4 +238,16 @@ fn pickled_modules_give_the_state_dict_that_pytorch_gives() {
     }
     let whole = open("module_in_checkpoint.pt").state_dict_at("model").unwrap();
     assert_eq!(whole.len(), open("module.pt").state_dict().unwrap().len());
+}
+
+/// Protocols 2 and 3 have no opcode for constructors with keyword arguments: a partial is called instead.
+#[test]
+fn tensors_inside_what_is_called_are_listed() {
+    let inner = tensor(&storage("0", 6), 0, &[2], &[1]);
+    let partial = [&call("functools.partial", &[&inner])[..], b"("].concat();
+    let root = pickle(&[&partial, b"tR"]);
+    let options = LoadOptions::new().globals(Globals::inert());
+    let checkpoint = options.from_bytes(around(&root)).unwrap();
+    let names: Vec<&str> = checkpoint.tensors().map(|(name, _)| name).collect();
+    assert_eq!(names, ["#callable.#args/0"]);
 }

@@ -16,7 +16,7 @@ use crate::value::{Value, ValueKind};
 /// One step of a path from the root to a value.
 ///
 /// Names in the checkpoint's own words: dict keys, list indexes, `.name` for Python attributes, and `#…` for
-/// parts that have no name in Python: `#indices`, `#values`, `#args/0`, `#items/0`, `#state`, `#dict`.
+/// parts that have no name in Python: `#indices`, `#values`, `#args/0`, `#callable`, `#items/0`, `#state`, `#dict`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PathElement {
@@ -359,6 +359,7 @@ fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeI
                     value.args().enumerate().map(|(index, arg)| (Step::Numbered("#args", index), arg.id)),
                 ),
             }
+            out.extend(value.callable().map(|callable| (Step::Part("#callable"), callable.id)));
             if let Some(kwargs) = value.kwargs() {
                 out.extend(kwargs.entries().map(|(key, value)| (Step::Keyword(key.id), value.id)));
             }

@@ -198,6 +198,30 @@ impl Graph {
         }
     }
 
+    /// Whether each node is the root or part of it: a pickle may throw away what it made.
+    pub(crate) fn reachable(&self) -> Vec<bool> {
+        let mut reached = vec![false; self.nodes.len()];
+        let mut open = vec![self.root];
+        while let Some(id) = open.pop() {
+            if reached.get_mut(id.place()).is_none_or(|reached| std::mem::replace(reached, true)) {
+                continue;
+            }
+            open.extend(self.members(id));
+            match self.node(id) {
+                Node::PersistentId(pid) => open.push(pid),
+                Node::Object(_) => {
+                    let Some((_, object)) = self.object(id) else { continue };
+                    open.extend([object.callable, object.args]);
+                    if let Some(More { kwargs, states, items, entries }) = object.more.as_deref() {
+                        open.extend(kwargs.iter().chain(states).chain(items).chain(entries));
+                    }
+                }
+                _ => {}
+            }
+        }
+        reached
+    }
+
     /// The nodes that are part of others, and of how many.
     pub(crate) fn references(&self) -> HashMap<NodeId, usize> {
         let mut counts = HashMap::new();

@@ -388,6 +388,9 @@ impl<'g> Writer<'g> {
             ..3 => (self.unrename)(&name.module, name.name()),
             _ => (name.module.to_string(), name.name().to_owned()),
         };
+        if module.contains('\n') || name.contains('\n') {
+            return Err(unspelled("a global whose name has a line break"));
+        }
         self.out.push(&[op::GLOBAL]);
         self.out.push(module.as_bytes());
         self.out.push(b"\n");

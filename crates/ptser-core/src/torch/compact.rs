@@ -1,6 +1,6 @@
 //! Leaves out of storages what no tensor views.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::outline::Outline;
 use crate::error::Result;
@@ -19,29 +19,20 @@ pub(crate) fn compact<'t>(outline: &mut Outline, tensors: impl Iterator<Item = &
         let key = graph.str(*graph.tuple(pid)?.get(2)?)?;
         places.get(key).copied()
     };
-    let views = views(&outline.graph);
-    // A storage whose every mention is in a view.
-    let mut mentions = vec![(0_usize, 0_usize); outline.storages.len()];
     let pids: Vec<(NodeId, NodeId)> = outline.graph.persistent_ids().collect();
     let place_by_node: HashMap<NodeId, usize> =
         pids.iter().filter_map(|&(id, pid)| Some((id, place_of(&outline.graph, pid)?))).collect();
-    for (id, count) in outline.graph.references() {
-        if let Some(mention) = place_by_node.get(&id).and_then(|place| mentions.get_mut(*place)) {
-            mention.0 = mention.0.saturating_add(count);
-        }
-    }
-    for view in &views {
-        if let Some(mention) = place_by_node.get(&view.storage).and_then(|place| mentions.get_mut(*place)) {
-            mention.1 = mention.1.saturating_add(1);
-        }
-    }
+    let views = views(&outline.graph);
+    let only_viewed = only_viewed(&outline.graph, &views, &place_by_node);
     // Where each storage is cut: elements that its views move down by.
     let mut moved: HashMap<usize, i64> = HashMap::new();
-    for ((place, stored), (all, in_views)) in outline.storages.iter_mut().enumerate().zip(mentions) {
+    for (place, stored) in
+        outline.storages.iter_mut().enumerate().filter(|(place, _)| only_viewed.contains(place))
+    {
         let Some(&(start, end)) = viewed.get(&stored.storage.id()) else { continue };
         let size = element_bytes(stored.class).max(u64::try_from(stored.dtype.element_size()).unwrap_or(1));
         let nbytes = end.saturating_sub(start);
-        if all != in_views || nbytes >= stored.storage.nbytes() || start.checked_rem(size) != Some(0) {
+        if nbytes >= stored.storage.nbytes() || start.checked_rem(size) != Some(0) {
             continue;
         }
         let elements = start.checked_div(size).and_then(|elements| i64::try_from(elements).ok());
@@ -52,7 +43,8 @@ pub(crate) fn compact<'t>(outline: &mut Outline, tensors: impl Iterator<Item = &
     for view in views {
         let by = place_by_node.get(&view.storage).and_then(|place| moved.get(place));
         if let Some(by) = by {
-            let offset = outline.graph.add(Node::Int(view.offset.saturating_sub(*by)))?;
+            // A view without elements may begin before all others.
+            let offset = outline.graph.add(Node::Int(view.offset.saturating_sub(*by).max(0)))?;
             outline.graph.set_member(view.tuple, 1, offset);
         }
     }
@@ -92,14 +84,37 @@ fn viewed<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> HashMap<usize, (u64,
     viewed
 }
 
-/// `(storage, offset, size, stride, …)`: arguments or a state that make a view.
-struct View {
-    tuple: NodeId,
-    storage: NodeId,
-    offset: i64,
+/// The storages whose every mention is in a view, by whatever number their persistent ids have.
+pub(super) fn only_viewed(
+    graph: &Graph,
+    views: &[View],
+    storages: &HashMap<NodeId, usize>,
+) -> HashSet<usize> {
+    let mut mentions: HashMap<usize, i64> = HashMap::new();
+    let mut count = |id: NodeId, by: i64| {
+        if let Some(storage) = storages.get(&id) {
+            let mentions = mentions.entry(*storage).or_default();
+            *mentions = mentions.saturating_add(by);
+        }
+    };
+    for (id, by) in graph.references() {
+        count(id, i64::try_from(by).unwrap_or(i64::MAX));
+    }
+    for view in views {
+        count(view.storage, -1);
+    }
+    mentions.into_iter().filter(|(_, left)| *left == 0).map(|(storage, _)| storage).collect()
 }
 
-fn views(graph: &Graph) -> Vec<View> {
+/// `(storage, offset, size, stride, …)`: arguments or a state that make a view.
+pub(super) struct View {
+    pub(super) tuple: NodeId,
+    /// The persistent id.
+    pub(super) storage: NodeId,
+    pub(super) offset: i64,
+}
+
+pub(super) fn views(graph: &Graph) -> Vec<View> {
     let view = |tuple: NodeId| {
         let &[storage, offset, size, stride, ..] = graph.tuple(tuple)? else { return None };
         let sizes = |id: NodeId| matches!(graph.node(id), Node::Tuple(_) | Node::List(_) | Node::Object(_));

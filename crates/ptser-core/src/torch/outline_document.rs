@@ -3,31 +3,40 @@
 
 use std::collections::HashMap;
 
+use super::compact::{only_viewed, views};
 use super::interpret::Meaning;
 use super::outline::{Outline, Outliner, PidDialect};
 use super::pids::PidMeaning;
 use crate::document::Document;
 use crate::dtype::DType;
 use crate::error::{Reason, Result};
-use crate::pickle::NodeId;
-use crate::storage::Storage;
+use crate::pickle::{Node, NodeId};
+use crate::storage::{Storage, element_bytes};
 
 /// Describes what a checkpoint holds.
 ///
 /// # Errors
 /// `Malformed` for one that was opened although it is damaged.
 pub(crate) fn outline_document(document: &Document, dialect: PidDialect) -> Result<Outline> {
+    let reached = document.graph.reachable();
+    let is_reached = |id: NodeId| reached.get(id.place()) == Some(&true);
+    let meaning = |(id, pid)| document.interpretation.pid(id).map(|meaning| (id, pid, meaning));
+    let pids =
+        document.graph.persistent_ids().filter(|&(id, _)| is_reached(id)).filter_map(meaning).collect();
     let mut rewrite = Rewrite {
+        pids,
         document,
         outliner: Outliner::new(document.graph.clone(), dialect),
         instead: HashMap::new(),
     };
-    rewrite.storages(true)?;
-    if !rewrite.is_canonical() {
+    if rewrite.has_forms_of_today() {
+        rewrite.storages(true)?;
+    }
+    if !rewrite.has_forms_of_today() || !rewrite.outliner.keys_are_kept() {
         rewrite.outliner = Outliner::new(document.graph.clone(), dialect);
         rewrite.storages(false)?;
     }
-    rewrite.others()?;
+    rewrite.others(is_reached)?;
     let Rewrite { mut outliner, instead, .. } = rewrite;
     outliner.graph.redirect(&instead);
     Ok(outliner.finish())
@@ -38,22 +47,23 @@ struct Rewrite<'d> {
     outliner: Outliner,
     /// Nodes that others take the place of.
     instead: HashMap<NodeId, NodeId>,
+    /// The persistent ids that the root holds, with what they name.
+    pids: Vec<(NodeId, NodeId, PidMeaning)>,
 }
 
 impl<'d> Rewrite<'d> {
-    /// Every persistent id, with what it names.
-    fn pids(&self) -> impl Iterator<Item = (NodeId, NodeId, PidMeaning)> + use<'d> {
-        let document = self.document;
-        let meaning = |(id, pid)| document.interpretation.pid(id).map(|meaning| (id, pid, meaning));
-        document.graph.persistent_ids().filter_map(meaning)
+    fn pids(&self) -> impl Iterator<Item = (NodeId, NodeId, PidMeaning)> + use<> {
+        self.pids.clone().into_iter()
     }
 
     /// Notes the storages in their order; writes new persistent ids unless the old ones stay.
     fn storages(&mut self, keep: bool) -> Result<()> {
+        let parts = if keep { HashMap::new() } else { self.parts()? };
         for (id, pid, meaning) in self.pids() {
             match meaning {
                 PidMeaning::Storage(place, class) => {
-                    let Some(storage) = self.document.interpretation.storages.get(place) else { continue };
+                    let own = self.document.interpretation.storages.get(place);
+                    let Some(storage) = parts.get(&place).map(|(whole, _)| whole).or(own) else { continue };
                     let dtype = self.dtype_of(storage, class);
                     let place = self.outliner.place(storage, class, dtype)?;
                     if keep {
@@ -70,17 +80,53 @@ impl<'d> Rewrite<'d> {
         Ok(())
     }
 
-    /// Whether the keys, and the forms of the persistent ids, are those that a writer would give them.
-    fn is_canonical(&self) -> bool {
+    /// Whether the persistent ids look as a writer would write them: files of torch 0.3 name parts of storages.
+    fn has_forms_of_today(&self) -> bool {
         let dialect = self.outliner.dialect;
-        let members = match dialect {
-            PidDialect::Zip => 5,
-            PidDialect::Legacy => 6,
+        let graph = &self.document.graph;
+        // An encoding may have made bytes of the texts of Python 2.
+        let texts = |ids: [NodeId; 3]| ids.iter().all(|&id| graph.str(id).is_some());
+        let form = |pid: NodeId| match (dialect, graph.tuple(pid)) {
+            (PidDialect::Zip, Some(&[kind, _, key, location, _])) => texts([kind, key, location]),
+            (PidDialect::Legacy, Some(&[kind, _, key, location, _, view])) => {
+                texts([kind, key, location]) && matches!(graph.node(view), Node::None)
+            }
+            _ => false,
         };
-        let form = |pid: NodeId| self.document.graph.tuple(pid).is_some_and(|pid| pid.len() == members);
-        let forms =
-            self.pids().all(|(_, pid, meaning)| !matches!(meaning, PidMeaning::Storage(..)) || form(pid));
-        forms && self.outliner.keys_are_kept()
+        self.pids().all(|(_, pid, meaning)| !matches!(meaning, PidMeaning::Storage(..)) || form(pid))
+    }
+
+    /// Parts of storages become views of the whole, where nothing but views mentions them.
+    fn parts(&mut self) -> Result<HashMap<usize, (Storage, u64)>> {
+        let storages = &self.document.interpretation.storages;
+        let by_node: HashMap<NodeId, usize> = self
+            .pids()
+            .filter_map(|(id, _, meaning)| match meaning {
+                PidMeaning::Storage(place, _) => Some((id, place)),
+                _ => None,
+            })
+            .collect();
+        let graph = &self.document.graph;
+        let views = views(graph);
+        let only_viewed = only_viewed(graph, &views, &by_node);
+        let whole = |place: usize| {
+            let (whole, start) = storages.get(place)?.whole()?;
+            only_viewed.contains(&place).then(|| (whole.clone(), start))
+        };
+        let parts: HashMap<usize, (Storage, u64)> =
+            (0..storages.len()).filter_map(|place| Some((place, whole(place)?))).collect();
+        for view in views {
+            let Some(place) = by_node.get(&view.storage) else { continue };
+            let Some((_, start)) = parts.get(place) else { continue };
+            let size = element_bytes(storages.get(*place).and_then(Storage::dtype));
+            let elements = start.checked_div(size).and_then(|elements| i64::try_from(elements).ok());
+            let offset = elements.and_then(|elements| view.offset.checked_add(elements));
+            let offset =
+                offset.ok_or_else(|| Reason::Tensor("the storage offset of a part overflows".into()))?;
+            let offset = self.outliner.graph.add(Node::Int(offset))?;
+            self.outliner.graph.set_member(view.tuple, 1, offset);
+        }
+        Ok(parts)
     }
 
     fn key_of(&self, pid: NodeId) -> Option<&'d str> {
@@ -102,10 +148,17 @@ impl<'d> Rewrite<'d> {
         Reason::Damaged(why).into()
     }
 
+    fn keeps_source(&self, pid: NodeId) -> bool {
+        let graph = &self.document.graph;
+        let text = |id: NodeId| matches!(graph.node(id), Node::Str(_) | Node::None);
+        let form = matches!(graph.tuple(pid), Some(&[kind, _, file, source]) if text(kind) && text(file) && text(source));
+        form && self.outliner.dialect == PidDialect::Legacy
+    }
+
     /// Tensors and classes that persistent ids name, and what lies in the bytes of pickles.
-    fn others(&mut self) -> Result<()> {
+    fn others(&mut self, is_reached: impl Fn(NodeId) -> bool) -> Result<()> {
         let mut tensors: HashMap<usize, NodeId> = HashMap::new();
-        for (id, _, meaning) in self.pids() {
+        for (id, pid, meaning) in self.pids() {
             match meaning {
                 PidMeaning::Tensor(place) => {
                     let Some(tensor) = self.document.interpretation.tensors.get(place) else { continue };
@@ -117,7 +170,7 @@ impl<'d> Rewrite<'d> {
                     self.instead.insert(id, node);
                 }
                 // Archives have no such ids; streams keep the source with the class.
-                PidMeaning::Class(class) if self.outliner.dialect == PidDialect::Zip => {
+                PidMeaning::Class(class) if !self.keeps_source(pid) => {
                     self.instead.insert(id, class);
                 }
                 PidMeaning::Class(_) | PidMeaning::Storage(..) | PidMeaning::Damaged(_) => {}
@@ -125,7 +178,9 @@ impl<'d> Rewrite<'d> {
         }
         for place in 0..self.document.graph.len() {
             let id = NodeId::at(place)?;
-            let Some((object, meaning)) = self.document.meaning(id) else { continue };
+            let Some((object, meaning)) = self.document.meaning(id).filter(|_| is_reached(id)) else {
+                continue;
+            };
             match meaning {
                 Meaning::Damaged(_) => return Err(self.damaged(id)),
                 Meaning::Storage(storage, class) => {

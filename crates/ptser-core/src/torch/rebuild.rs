@@ -130,6 +130,7 @@ impl Reading<'_> {
             Some(Known::Rebuild(function)) => Some(function),
             // A subclass with a rebuild function of its own: what the policy let through stays an object.
             _ if matches!(self.graph.node(function), Node::Global(_)) => return Ok(Meaning::Opaque),
+            _ if matches!(self.meaning_of(function), Some(Meaning::Member(_))) => return Ok(Meaning::Opaque),
             _ => None,
         };
         let Some(function) = function else {

@@ -20,6 +20,12 @@ impl<'c> Value<'c> {
         callable
     }
 
+    /// What was called to make an object, where that is an object itself and no global.
+    pub(crate) fn callable(self) -> Option<Self> {
+        let (object, _) = self.document.meaning(self.id)?;
+        Some(self.at(object.callable)).filter(|callable| matches!(callable.kind(), ValueKind::Object))
+    }
+
     /// The file and the source text of a class, or of an object's class, as legacy streams record them for
     /// modules.
     pub fn source(self) -> Option<(&'c str, &'c str)> {
