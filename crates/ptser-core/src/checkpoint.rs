@@ -1,17 +1,14 @@
 //! A checkpoint that is open: what it holds, and where that lies.
 
-use std::io::{Read, Seek};
-use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::backend::{MapLocation, Registry, Restored};
 use crate::byte_order::ByteOrder;
 use crate::document::Document;
 use crate::error::{Error, Reason, Result};
-use crate::format::{Container, Format, GlobalScan, Opened};
+use crate::format::{Container, Format, Opened};
 use crate::limits::Limits;
 use crate::listing::{Entry, Listing};
-use crate::load::LoadOptions;
 use crate::module;
 use crate::state_dict::{self, StateDict};
 use crate::storage::Storage;
@@ -75,38 +72,6 @@ impl Checkpoint {
             globals,
             map_location: map_location.clone(),
         })
-    }
-
-    /// Opens a file with PyTorch's defaults; tensor data is read when asked for.
-    ///
-    /// # Errors
-    /// As [`LoadOptions::open`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        LoadOptions::new().open(path)
-    }
-
-    /// Opens bytes in memory, which are not copied.
-    ///
-    /// # Errors
-    /// As [`LoadOptions::open`].
-    pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
-        LoadOptions::new().from_bytes(bytes)
-    }
-
-    /// Opens what a reader holds from its current position on.
-    ///
-    /// # Errors
-    /// As [`LoadOptions::open`].
-    pub fn read(reader: impl Read + Seek + Send + 'static) -> Result<Self> {
-        LoadOptions::new().read(reader)
-    }
-
-    /// Lists every global that a file names, and what PyTorch's policy says of each, without opening the file.
-    ///
-    /// # Errors
-    /// As [`LoadOptions::unsafe_globals`].
-    pub fn unsafe_globals(path: impl AsRef<Path>) -> Result<GlobalScan> {
-        LoadOptions::new().unsafe_globals(path)
     }
 
     pub(crate) fn document(&self) -> &Document {
@@ -246,7 +211,7 @@ impl Checkpoint {
     }
 
     /// Where a legacy stream or a pickle ends, counted from where it began: another may follow it, to be opened
-    /// with [`LoadOptions::read`] by a reader that stands there. `None` for archives and safetensors files.
+    /// with [`LoadOptions::read`](crate::LoadOptions::read) by a reader that stands there. `None` for archives and safetensors files.
     pub fn end_offset(&self) -> Option<u64> {
         self.container.end()
     }

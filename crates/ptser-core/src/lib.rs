@@ -10,6 +10,7 @@
 
 mod archive;
 mod backend;
+mod bounds;
 mod byte_order;
 mod checkpoint;
 mod convert;

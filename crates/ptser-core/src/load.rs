@@ -255,3 +255,37 @@ impl LoadOptions {
         Checkpoint::new(opened, limits, map_location)
     }
 }
+
+impl Checkpoint {
+    /// Opens a file with PyTorch's defaults; tensor data is read when asked for.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        LoadOptions::new().open(path)
+    }
+
+    /// Opens bytes in memory, which are not copied.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::open`].
+    pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
+        LoadOptions::new().from_bytes(bytes)
+    }
+
+    /// Opens what a reader holds from its current position on.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::open`].
+    pub fn read(reader: impl Read + Seek + Send + 'static) -> Result<Self> {
+        LoadOptions::new().read(reader)
+    }
+
+    /// Lists every global that a file names, and what PyTorch's policy says of each, without opening the file.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::unsafe_globals`].
+    pub fn unsafe_globals(path: impl AsRef<Path>) -> Result<GlobalScan> {
+        LoadOptions::new().unsafe_globals(path)
+    }
+}

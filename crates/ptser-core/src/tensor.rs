@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::bounds::{check_inside, shaped};
 use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
@@ -13,7 +14,6 @@ use crate::location::Location;
 use crate::source::zeroed;
 use crate::sparse::IndexRule;
 use crate::storage::{Storage, fill_vec};
-use crate::torch::{check_inside, shaped};
 
 /// A tensor: element type, shape, and where its elements lie. Sizes, strides and offsets are in elements.
 ///

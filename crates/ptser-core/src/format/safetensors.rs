@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, Metadata};
 
+use crate::bounds::shaped;
 use crate::byte_order::ByteOrder;
 use crate::document::Document;
 use crate::dtype::DType;
@@ -13,7 +14,6 @@ use crate::limits::{self, Limits};
 use crate::location::Location;
 use crate::source::Source;
 use crate::storage::{Description, Span, Storage, fill_vec};
-use crate::torch::shaped;
 
 /// Bytes of the length that stands before the header.
 const LENGTH: u64 = 8;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::foreign::tar_error;
 use super::legacy::take;
+use crate::bounds::{check_inside, shaped};
 use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
@@ -17,7 +18,7 @@ use crate::source::Source;
 use crate::storage::{Description, Span, Storage, element_bytes};
 use crate::tar::{self, Member};
 use crate::tensor::Tensor;
-use crate::torch::{Known, Named, StorageRef, StorageTable, check_inside, known, shaped};
+use crate::torch::{Known, Named, StorageRef, StorageTable, known};
 
 /// What a tar archive names: storages and tensors by their numbers.
 pub(crate) struct TarFile {

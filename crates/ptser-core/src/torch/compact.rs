@@ -74,8 +74,15 @@ fn viewed<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> HashMap<usize, (u64,
             // Without elements it views nothing, wherever it begins.
             _ => return,
         };
-        let known = viewed.entry(storage.id()).or_insert(range);
-        *known = (known.0.min(range.0), known.1.max(range.1));
+        let mut widen = |id: usize, start: u64, end: u64| {
+            let known = viewed.entry(id).or_insert((start, end));
+            *known = (known.0.min(start), known.1.max(end));
+        };
+        widen(storage.id(), range.0, range.1);
+        // A part of a storage may be written as a view of the whole.
+        if let Some((whole, at)) = storage.whole() {
+            widen(whole.id(), range.0.saturating_add(at), range.1.saturating_add(at));
+        }
     };
     for tensor in tensors {
         note(tensor);

@@ -29,5 +29,4 @@ pub(crate) use outline_object::outline_object;
 pub(crate) use persistent::{Named, StorageRef, StorageTable};
 pub(crate) use pids::PidMeaning;
 pub(crate) use python2::rename;
-pub(crate) use rebuild::{check_inside, shaped};
 pub(crate) use to_python2::unrename;

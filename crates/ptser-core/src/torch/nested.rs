@@ -2,7 +2,7 @@
 //! file is opened: there is one row for each component.
 
 use super::interpret::Reading;
-use super::rebuild::{check_inside, shaped, unplaced};
+use crate::bounds::{check_inside, shaped, unplaced};
 use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};

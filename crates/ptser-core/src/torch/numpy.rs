@@ -2,7 +2,7 @@
 
 use super::interpret::{Meaning, Reading};
 use super::names::{Known, Numpy};
-use super::rebuild::{check_inside, overflow, shaped};
+use crate::bounds::{check_inside, overflow, shaped};
 use crate::byte_order::{ByteOrder, swap_in_place};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};

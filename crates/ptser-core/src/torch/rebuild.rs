@@ -3,12 +3,11 @@
 
 use super::interpret::{Meaning, Reading, Spelling, TensorMeaning};
 use super::names::{Known, QScheme, Rebuild};
+use crate::bounds::{check_inside, shaped};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
-use crate::layout;
 use crate::location::Location;
 use crate::pickle::{Node, NodeId, Object};
-use crate::storage::Storage;
 use crate::tensor::{Quantized, QuantizedParameter, Tensor, TensorKind};
 
 /// PyTorch's operators take tensors of at most so many dimensions.
@@ -425,65 +424,5 @@ impl Reading<'_> {
     fn wrong_count(&self, function: Rebuild, args: &[NodeId]) -> Error {
         Reason::Tensor(format!("the rebuild function {function:?} cannot take {} arguments", args.len()))
             .into()
-    }
-}
-
-/// A tensor of a shape, not yet a view of anything.
-pub(crate) fn shaped(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) -> Result<Tensor> {
-    if layout::numel(&shape).and_then(|numel| numel.checked_mul(dtype.element_size())).is_none() {
-        return Err(overflow(&shape));
-    }
-    Ok(unplaced(dtype, shape, stride))
-}
-
-/// The error for a shape of more elements than can be counted.
-pub(super) fn overflow(shape: &[usize]) -> Error {
-    Reason::Tensor(format!("the number of elements of shape {} overflows", brief(shape))).into()
-}
-
-pub(super) fn unplaced(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) -> Tensor {
-    Tensor {
-        dtype,
-        shape,
-        stride,
-        storage_offset: 0,
-        storage: None,
-        requires_grad: false,
-        parameter: false,
-        conj: false,
-        neg: false,
-        kind: TensorKind::Strided,
-        index_rule: None,
-    }
-}
-
-pub(crate) fn check_inside(
-    storage: &Storage,
-    dtype: DType,
-    shape: &[usize],
-    stride: &[usize],
-    offset: usize,
-) -> Result<()> {
-    let end = layout::extent(shape, stride, offset)
-        .and_then(|end| end.div_ceil(dtype.packing()).checked_mul(dtype.element_size()))
-        .and_then(|end| u64::try_from(end).ok());
-    if end.is_some_and(|end| end <= storage.nbytes()) {
-        return Ok(());
-    }
-    let end = end.map_or_else(|| "more than 2^64".to_owned(), |end| end.to_string());
-    Err(Reason::Tensor(format!(
-        "shape {}, stride {}, storage offset {offset} of {dtype} needs {end} bytes, its storage has {}",
-        brief(shape),
-        brief(stride),
-        storage.nbytes()
-    ))
-    .into())
-}
-
-/// A shape for a message, however many sizes it has.
-pub(super) fn brief(sizes: &[usize]) -> String {
-    match sizes.get(..16) {
-        Some(first) if sizes.len() > 16 => format!("{first:?} and {} more", sizes.len().saturating_sub(16)),
-        _ => format!("{sizes:?}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::interpret::{Meaning, Reading};
-use super::rebuild::{brief, overflow, unplaced};
+use crate::bounds::{brief, overflow, unplaced};
 use crate::dtype::DType;
 use crate::error::{Reason, Result};
 use crate::layout;
