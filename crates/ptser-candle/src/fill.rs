@@ -27,6 +27,14 @@ macro_rules! plain {
 }
 plain!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, f16, bf16, F8E4M3);
 
+/// Numbers as the bytes that they are in memory.
+#[expect(unsafe_code, reason = "views numbers as bytes")]
+pub(crate) fn bytes_of<T: Plain>(numbers: &[T]) -> &[u8] {
+    // SAFETY: the same memory for as long as it is borrowed; `Plain` numbers have no padding, so every byte is
+    // initialised, and bytes have no alignment to keep.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
 /// Reads `count` numbers of a storage from byte `start` on, in this machine's byte order. `dtype` is what the
 /// bytes are, whatever number they are held as.
 pub(crate) fn read<T: Plain>(

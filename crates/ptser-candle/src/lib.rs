@@ -1,5 +1,5 @@
-//! PyTorch checkpoints as candle tensors: storages are read once, and tensors that shared one in Python share
-//! one here.
+//! PyTorch checkpoints as candle tensors, and candle tensors as PyTorch checkpoints: storages are read and written
+//! once, and tensors that share one on one side share one on the other.
 //!
 //! ```no_run
 //! use candle_core::{DType, Device};
@@ -8,6 +8,7 @@
 //!
 //! let vb = VarBuilder::from_pt("model.pt", DType::F32, &Device::Cpu)?; // a tensor is read when asked for
 //! let tensors = ptser_candle::load("model.pt", &Device::Cpu)?; // all of them, in the order of the file
+//! ptser_candle::save(&tensors, "copy.pt")?; // and back
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
@@ -22,10 +23,13 @@ mod decode;
 mod dtype;
 mod error;
 mod fill;
+mod host;
 mod loaded;
 mod make;
+mod natural;
 mod options;
 mod report;
+mod save;
 mod shared;
 mod tensors;
 mod var_builder;
@@ -38,6 +42,7 @@ use candle_core::{Device, Result};
 pub use loaded::Loaded;
 pub use options::PtOptions;
 pub use report::{Change, Note, Report};
+pub use save::{NamedTensors, save, save_with, to_state_dict, to_tensor, to_tensors};
 pub use tensors::PtTensors;
 pub use var_builder::VarBuilderExt;
 

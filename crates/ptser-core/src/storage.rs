@@ -372,9 +372,19 @@ impl Storage {
         if let Some(bytes) = self.borrow_as(dtype, order)? {
             return take(bytes);
         }
-        if self.swap_unit(dtype, order) <= 1
-            && let Some(taken) = self.0.content.lend(take)
-        {
+        let unit = self.swap_unit(dtype, order);
+        let lent = self.0.content.lend(&mut |bytes| {
+            if unit <= 1 {
+                return take(bytes);
+            }
+            for piece in bytes.chunks(usize::try_from(CHUNK).unwrap_or(usize::MAX)) {
+                let mut piece = piece.to_vec();
+                swap_in_place(&mut piece, unit);
+                take(&piece)?;
+            }
+            Ok(())
+        });
+        if let Some(taken) = lent {
             return taken.map_err(|error| self.blame(error));
         }
         let len = usize::try_from(self.0.nbytes.min(CHUNK)).unwrap_or(0);
@@ -464,6 +474,15 @@ impl Content for Part {
 
     fn record(&self) -> &str {
         self.whole.0.content.record()
+    }
+
+    fn lend(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
+        let (start, len) = usize::try_from(self.start).ok().zip(usize::try_from(self.nbytes).ok())?;
+        let end = start.checked_add(len)?;
+        self.whole.0.content.lend(&mut |bytes| match bytes.get(start..end) {
+            Some(bytes) => take(bytes),
+            None => Err(Error::backend("a storage has fewer bytes than it said")),
+        })
     }
 }
 

@@ -128,15 +128,34 @@ fn unnamed(folder: &Path) -> io::Result<Option<File>> {
 fn publish_unnamed(file: &File, folder: &Path, path: &Path) -> io::Result<()> {
     use std::os::fd::AsRawFd;
 
-    use rustix::fs::{AtFlags, CWD};
+    use rustix::fs::{AtFlags, CWD, FlockOperation, flock};
+    use rustix::io::Errno;
     let own = format!("/proc/self/fd/{}", file.as_raw_fd());
     let link = |name: &Path| rustix::fs::linkat(CWD, own.as_str(), CWD, name, AtFlags::SYMLINK_FOLLOW);
     match link(path) {
         Ok(()) => return Ok(()),
-        Err(rustix::io::Errno::EXIST) => {}
+        Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    // A link does not replace what is there; a file by another name does.
+    // A link does not replace what is there; a file by another name does. That name is always the same, so that what
+    // a process leaves that is killed between the two calls is removed by the next that saves to this path.
+    let draft = draft_beside(folder, path);
+    // By the lock others know that this process lives.
+    let _ = flock(file, FlockOperation::NonBlockingLockExclusive);
+    let linked = match link(&draft) {
+        Err(Errno::EXIST) if remove_abandoned(&draft) => link(&draft),
+        outcome => outcome,
+    };
+    match linked {
+        Ok(()) => {
+            return fs::rename(&draft, path).inspect_err(|_| {
+                let _ = fs::remove_file(&draft);
+            });
+        }
+        // Somebody else is saving to this path, what is there may not be removed, or the name is too long.
+        Err(Errno::EXIST | Errno::NAMETOOLONG) => {}
+        Err(error) => return Err(error.into()),
+    }
     let draft =
         tempfile::Builder::new().prefix(".ptser-").suffix(".tmp").make_in(folder, |name| Ok(link(name)?))?;
     let name = draft.into_temp_path();
@@ -144,6 +163,29 @@ fn publish_unnamed(file: &File, folder: &Path, path: &Path) -> io::Result<()> {
     // It has another name now.
     let _ = name.keep();
     Ok(())
+}
+
+/// The name of a file that is about to replace another.
+#[cfg(target_os = "linux")]
+fn draft_beside(folder: &Path, path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".ptser-tmp");
+    folder.join(name)
+}
+
+/// Removes a draft whose process is gone.
+#[cfg(target_os = "linux")]
+fn remove_abandoned(draft: &Path) -> bool {
+    use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, lstat};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(draft, flags, Mode::empty()) else { return false };
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return false;
+    }
+    // Who holds the lock of what stands under the name is the only one to take it away.
+    let (Ok(held), Ok(named)) = (fstat(&file), lstat(draft)) else { return false };
+    (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino) && fs::remove_file(draft).is_ok()
 }
 
 /// Makes sure that a new name outlives a power failure.

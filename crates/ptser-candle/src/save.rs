@@ -1,0 +1,210 @@
+//! Candle tensors as checkpoints: which of them share a storage, and how they view it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::PoisonError;
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarMap;
+use ptser_core::{SaveOptions, StateDict, Storage, Tensor as Described, layout};
+
+use crate::error::{about, wrap};
+use crate::host::{TensorBytes, location, torch_dtype};
+use crate::loaded::Loaded;
+use crate::natural;
+use crate::view::storage_key;
+
+/// Saves tensors as `torch.save` would save this state dict: an ordered dict of tensors without gradients, which
+/// `torch.load` reads under its default, weights-only policy.
+///
+/// Tensors over one storage are saved over one, once; views keep their strides and offsets. Tensors on the host are
+/// written from where they lie. Whoever writes to a storage waits while its bytes are being saved; between one
+/// storage and the next it does not, so stop the training step where all must be of one moment. What stands at
+/// the path stays until the new file is complete.
+///
+/// # Arguments
+/// * `tensors` - A [`VarMap`], a `HashMap`, or pairs of names and tensors; see [`NamedTensors`].
+/// * `path` - Where to; the customary extension is `.pt`.
+///
+/// # Errors
+/// An element type that PyTorch lacks, a name that stands there twice, and those of writing.
+///
+/// ```no_run
+/// let vars = candle_nn::VarMap::new();
+/// ptser_candle::save(&vars, "model.pt")?;
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn save<P: AsRef<Path>>(tensors: impl NamedTensors, path: P) -> Result<()> {
+    save_with(&SaveOptions::new(), tensors, path)
+}
+
+/// Saves tensors as [`save`] does, as the options say: [`compact`](SaveOptions::compact) leaves out what no tensor
+/// views, [`durable`](SaveOptions::durable) may be turned off.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_with<P: AsRef<Path>>(options: &SaveOptions, tensors: impl NamedTensors, path: P) -> Result<()> {
+    options.save(path, &to_state_dict(tensors)?).map_err(wrap)
+}
+
+/// Describes tensors for saving, as part of a larger [`Object`](ptser_core::Object) for example. Their bytes are
+/// taken when they are saved.
+///
+/// They are plain tensors without gradients, as in the state dict of a module, variables too;
+/// [`Tensor::with_parameter`](Described::with_parameter) makes parameters of them.
+///
+/// ```no_run
+/// use ptser_core::{Object, SaveOptions};
+///
+/// let vars = candle_nn::VarMap::new();
+/// let weights = ptser_candle::to_state_dict(&vars)?;
+/// let checkpoint = Object::dict([("epoch", Object::from(3)), ("model_state_dict", weights.into())]);
+/// SaveOptions::new().save("checkpoint.pt", &checkpoint).map_err(candle_core::Error::wrap)?;
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// An element type that PyTorch lacks, and a name that stands there twice.
+pub fn to_state_dict(tensors: impl NamedTensors) -> Result<StateDict> {
+    let named = tensors.named_tensors();
+    let mut shared = Shared::of(named.iter().map(|(_, tensor)| tensor));
+    let mut state_dict = StateDict::default();
+    for (name, tensor) in &named {
+        let described = shared.describe(tensor).map_err(|error| wrap(error.in_tensor(name)))?;
+        if state_dict.insert(name.as_str(), described).is_some() {
+            return Err(about(name, "there are two of this name"));
+        }
+    }
+    Ok(state_dict)
+}
+
+/// Describes tensors without names as [`to_state_dict`] does, in their order; those over one storage share it.
+///
+/// # Errors
+/// An element type that PyTorch lacks.
+pub fn to_tensors<T: AsRef<Tensor>>(tensors: &[T]) -> Result<Vec<Described>> {
+    let mut shared = Shared::of(tensors.iter().map(AsRef::as_ref));
+    tensors.iter().map(|tensor| shared.describe(tensor.as_ref()).map_err(wrap)).collect()
+}
+
+/// Describes one tensor as [`to_state_dict`] does; it shares with no other.
+///
+/// # Errors
+/// An element type that PyTorch lacks.
+pub fn to_tensor(tensor: &Tensor) -> Result<Described> {
+    Shared::of([tensor].into_iter()).describe(tensor).map_err(wrap)
+}
+
+/// Tensors with names, in the order in which they are saved.
+///
+/// Maps have none, so their names are sorted, numbers as numbers: `layers.2` comes before `layers.10`. Of an iterator
+/// collect the pairs into a `Vec`; to clone a tensor copies no data.
+pub trait NamedTensors {
+    /// The names and the tensors.
+    fn named_tensors(self) -> Vec<(String, Tensor)>;
+}
+
+impl NamedTensors for &VarMap {
+    fn named_tensors(self) -> Vec<(String, Tensor)> {
+        // A thread that panicked has not torn a map of names.
+        let vars = self.data().lock().unwrap_or_else(PoisonError::into_inner);
+        sorted(vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect())
+    }
+}
+
+impl<K: AsRef<str>, T: AsRef<Tensor>, S> NamedTensors for &HashMap<K, T, S> {
+    fn named_tensors(self) -> Vec<(String, Tensor)> {
+        sorted(pairs(self))
+    }
+}
+
+impl<K: AsRef<str>, T: AsRef<Tensor>> NamedTensors for &[(K, T)] {
+    fn named_tensors(self) -> Vec<(String, Tensor)> {
+        pairs(self.iter().map(|(name, tensor)| (name, tensor)))
+    }
+}
+
+impl<K: AsRef<str>, T: AsRef<Tensor>> NamedTensors for Vec<(K, T)> {
+    fn named_tensors(self) -> Vec<(String, Tensor)> {
+        pairs(self)
+    }
+}
+
+impl<K: AsRef<str>, T: AsRef<Tensor>> NamedTensors for &Vec<(K, T)> {
+    fn named_tensors(self) -> Vec<(String, Tensor)> {
+        self.as_slice().named_tensors()
+    }
+}
+
+impl<K: AsRef<str>, T: AsRef<Tensor>, const N: usize> NamedTensors for [(K, T); N] {
+    fn named_tensors(self) -> Vec<(String, Tensor)> {
+        pairs(self)
+    }
+}
+
+impl<K: AsRef<str>, T: AsRef<Tensor>, const N: usize> NamedTensors for &[(K, T); N] {
+    fn named_tensors(self) -> Vec<(String, Tensor)> {
+        self.as_slice().named_tensors()
+    }
+}
+
+/// In the order of the file that they came from.
+impl NamedTensors for &Loaded {
+    fn named_tensors(self) -> Vec<(String, Tensor)> {
+        pairs(self.iter())
+    }
+}
+
+fn pairs<K: AsRef<str>, T: AsRef<Tensor>>(
+    tensors: impl IntoIterator<Item = (K, T)>,
+) -> Vec<(String, Tensor)> {
+    tensors.into_iter().map(|(name, tensor)| (name.as_ref().to_owned(), tensor.as_ref().clone())).collect()
+}
+
+fn sorted(mut tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
+    tensors.sort_by(|(a, _), (b, _)| natural::compare(a, b));
+    tensors
+}
+
+/// The storages of tensors that are saved together, by [`storage_key`].
+struct Shared {
+    /// Elements from the beginning to the last that is viewed.
+    extents: HashMap<usize, usize>,
+    storages: HashMap<usize, Storage>,
+}
+
+impl Shared {
+    /// The tensors live until all of them are described, so that keys stay true.
+    fn of<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> Self {
+        let mut extents: HashMap<usize, usize> = HashMap::new();
+        for tensor in tensors {
+            let (dims, stride) = (tensor.dims(), tensor.stride());
+            let end = layout::extent(dims, stride, tensor.layout().start_offset()).unwrap_or(0);
+            let extent = extents.entry(storage_key(tensor)).or_insert(0);
+            *extent = end.max(*extent);
+        }
+        Self { extents, storages: HashMap::new() }
+    }
+
+    fn describe(&mut self, tensor: &Tensor) -> ptser_core::Result<Described> {
+        let dtype = torch_dtype(tensor.dtype())?;
+        let key = storage_key(tensor);
+        let storage = match self.storages.get(&key) {
+            Some(storage) => storage.clone(),
+            None => {
+                let bytes = TensorBytes::of(tensor, self.extents.get(&key).copied().unwrap_or(0))?;
+                // Types without a storage class have untyped storages.
+                let class = dtype.storage_class().map(|_| dtype);
+                let storage = Storage::from_host(class, location(tensor), bytes);
+                self.storages.insert(key, storage.clone());
+                storage
+            }
+        };
+        let shape = tensor.dims();
+        if shape.contains(&0) {
+            // Without elements it lies nowhere, and candle's strides say less than PyTorch's.
+            return Described::contiguous(storage, dtype, shape);
+        }
+        Described::view(storage, dtype, shape, tensor.stride(), tensor.layout().start_offset())
+    }
+}
