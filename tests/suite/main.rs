@@ -34,6 +34,8 @@ mod readers;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod save;
+#[cfg(test)]
 mod scan;
 #[cfg(test)]
 mod sources;

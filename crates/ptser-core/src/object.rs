@@ -14,7 +14,8 @@ use crate::tensor::{Layout, Tensor};
 /// A value to be saved, as PyTorch would have saved it.
 ///
 /// A handle, as variables are in Python: clones are the same object, which a file holds once, however often it stands
-/// there. Literals are one object too: `"lr"` and `"lr"` are, two `String`s of the same text are not.
+/// there. Literals are one object too: `"lr"` and `"lr"` are, two `String`s of the same text are not, unless they are so
+/// short that Python has one of them.
 ///
 /// ```
 /// use ptser_core::Object;
@@ -182,6 +183,12 @@ fn pairs<K: Into<Object>, V: Into<Object>>(entries: impl IntoIterator<Item = (K,
     entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
 }
 
+/// Whether CPython has one text of this, however it is made: of none, or of one letter of Latin-1.
+fn is_always_one(text: &str) -> bool {
+    let mut letters = text.chars();
+    letters.next().is_none_or(|letter| u32::from(letter) < 256) && letters.next().is_none()
+}
+
 /// Types that become one kind of object.
 macro_rules! from {
     ($($type:ty, $value:ident => $kind:expr;)*) => {
@@ -202,7 +209,7 @@ from! {
     f64, float => Kind::Float(float);
     f32, float => Kind::Float(float.into());
     &str, text => Kind::Str { text: text.into(), literal: true };
-    String, text => Kind::Str { text: text.into(), literal: false };
+    String, text => Kind::Str { literal: is_always_one(&text), text: text.into() };
     DType, dtype => Kind::DType(dtype);
     Location, location => Kind::Device(location);
     Layout, layout => Kind::Layout(layout);

@@ -50,6 +50,11 @@ pub(crate) trait Content: Send + Sync {
         false
     }
 
+    /// Whether the bytes are this machine's numbers, of whatever type they are taken for.
+    fn is_of_host(&self) -> bool {
+        false
+    }
+
     /// Hands all bytes out at once, where they can be had so only for a while.
     fn lend(&self, _take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
         None
@@ -112,6 +117,10 @@ impl<B: HostBytes> Content for OnHost<B> {
 
     fn record(&self) -> &str {
         ""
+    }
+
+    fn is_of_host(&self) -> bool {
+        true
     }
 
     fn lend(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
@@ -422,7 +431,11 @@ impl Storage {
 
     /// How many bytes must be swapped together to get from the file's order to `order`; 1 for none.
     fn swap_unit(&self, dtype: DType, order: ByteOrder) -> usize {
-        if self.0.byte_order == order { 1 } else { self.0.dtype.unwrap_or(dtype).swap_unit() }
+        match self.0.dtype {
+            _ if self.0.byte_order == order => 1,
+            Some(own) if !self.0.content.is_of_host() => own.swap_unit(),
+            _ => dtype.swap_unit(),
+        }
     }
 
     fn blame(&self, error: Error) -> Error {

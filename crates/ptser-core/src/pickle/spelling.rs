@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use super::graph::{Call, Graph, Node, NodeId, Object, Run, Span, Symbol, SymbolId};
 use crate::error::{Reason, Result};
 
-/// Makes a graph one that [`write`](super::write) can write in a protocol from 2 to 5.
+/// Makes a graph one that [`write`](super::write) can write in a protocol from 2 to 5. `latin1` is the text that is one
+/// object with that constant of CPython's pickler.
 ///
 /// # Errors
 /// `Unsupported` for a graph of more than 2^32 nodes.
-pub(crate) fn spell(graph: &mut Graph, protocol: u8) -> Result<()> {
-    let mut speller = Speller { graph, literals: HashMap::new(), globals: HashMap::new() };
+pub(crate) fn spell(graph: &mut Graph, protocol: u8, latin1: Option<NodeId>) -> Result<()> {
+    let mut speller = Speller { graph, latin1, globals: HashMap::new() };
     speller.note_globals();
     for place in 0..speller.graph.nodes.len() {
         let id = NodeId::at(place)?;
@@ -28,8 +29,7 @@ pub(crate) fn spell(graph: &mut Graph, protocol: u8) -> Result<()> {
 
 struct Speller<'g> {
     graph: &'g mut Graph,
-    /// Texts that are constants of CPython's pickler.
-    literals: HashMap<&'static str, NodeId>,
+    latin1: Option<NodeId>,
     /// The first node of each global, by its full name.
     globals: HashMap<String, NodeId>,
 }
@@ -52,7 +52,7 @@ impl Speller<'_> {
         }
         let text: String = self.graph.bytes(span).iter().map(|&byte| char::from(byte)).collect();
         let text = self.graph.add_text(&text)?;
-        let codec = self.literal("latin1")?;
+        let codec = self.latin1()?;
         let callable = self.global("_codecs", "encode")?;
         self.call(id, callable, &[text, codec])
     }
@@ -92,12 +92,12 @@ impl Speller<'_> {
         self.call(id, callable, &[class, name])
     }
 
-    fn literal(&mut self, text: &'static str) -> Result<NodeId> {
-        if let Some(id) = self.literals.get(text) {
-            return Ok(*id);
+    fn latin1(&mut self) -> Result<NodeId> {
+        if let Some(id) = self.latin1 {
+            return Ok(id);
         }
-        let id = self.graph.add_text(text)?;
-        self.literals.insert(text, id);
+        let id = self.graph.add_text("latin1")?;
+        self.latin1 = Some(id);
         Ok(id)
     }
 
@@ -160,6 +160,11 @@ impl Graph {
     pub(crate) fn add_text(&mut self, text: &str) -> Result<NodeId> {
         let span = self.keep(text.as_bytes())?;
         self.add(Node::Str(span))
+    }
+
+    /// Notes the texts by which protocol 4 spells a global: nodes in the order in which they were added.
+    pub(crate) fn spell_global(&mut self, global: NodeId, module: NodeId, name: NodeId) {
+        self.spellings.push((global, module, name));
     }
 
     /// Keeps bytes behind the pickle's own.

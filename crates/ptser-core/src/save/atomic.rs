@@ -50,11 +50,12 @@ fn resolved(path: &Path) -> io::Result<Target> {
         }
         Ok(_) => Ok(Target::Other(File::options().write(true).open(path)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A link that leads nowhere yet.
-            let path = match fs::read_link(path) {
-                Ok(link) => path.parent().unwrap_or(Path::new(".")).join(link),
-                Err(_) => path.to_owned(),
-            };
+            let mut path = path.to_owned();
+            // Links that lead nowhere yet. The system itself follows no more.
+            for _ in 0..40 {
+                let Ok(link) = fs::read_link(&path) else { break };
+                path = path.parent().unwrap_or(Path::new(".")).join(link);
+            }
             Ok(Target::File { path, permissions: None })
         }
         Err(error) => Err(error),

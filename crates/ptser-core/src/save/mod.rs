@@ -7,6 +7,7 @@ mod root;
 mod sink;
 mod stream;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 
@@ -21,6 +22,7 @@ use crate::object::Object;
 use crate::pickle;
 use crate::source::Mmap;
 use crate::state_dict::StateDict;
+use crate::tensor::{Tensor, TensorKind};
 use crate::torch::{self, Globals, Outline, PidDialect};
 
 /// How an object is saved. The defaults are those of `torch.save` in torch 2.15, and so are the bytes.
@@ -161,6 +163,7 @@ impl SaveOptions {
 
     /// Leaves out the bytes of storages, which are zeros then, and holes in the file where the system has such; they
     /// can be written in place later, where [`Storage::checkpoint_offset`](crate::Storage::checkpoint_offset) says.
+    /// Quantized and nested tensors are refused, as they are by PyTorch.
     #[must_use]
     pub fn skip_data(mut self, skip_data: bool) -> Self {
         self.skip_data = skip_data;
@@ -249,6 +252,9 @@ impl SaveOptions {
 
     fn outline(&self, object: &(impl Saveable + ?Sized)) -> Result<Outline> {
         let content = object.content()?;
+        if self.skip_data {
+            content.can_skip_data()?;
+        }
         let mut outline = content.outline(self.dialect())?;
         if self.compact {
             content.compact(&mut outline)?;
@@ -278,8 +284,8 @@ impl SaveOptions {
             durable: _,
             compact: _,
         } = *self;
-        let Outline { mut graph, storages } = outline;
-        pickle::spell(&mut graph, protocol)?;
+        let Outline { mut graph, storages, latin1 } = outline;
+        pickle::spell(&mut graph, protocol, latin1)?;
         let pickle = pickle::write(&graph, protocol, torch::unrename)?;
         drop(graph);
         match format {
@@ -322,16 +328,34 @@ impl Content<'_> {
             Source::Checkpoint(checkpoint) => torch::outline_document(checkpoint.document(), dialect),
         }
     }
-}
 
-impl Content<'_> {
-    fn compact(&self, outline: &mut Outline) -> Result<()> {
+    fn tensors(&self) -> Cow<'_, [Tensor]> {
         match &self.0 {
-            Source::Object(object) => torch::compact(outline, object.tensors().iter()),
-            Source::Checkpoint(checkpoint) => {
-                torch::compact(outline, checkpoint.document().interpretation.tensors.iter())
-            }
+            Source::Object(object) => object.tensors().into(),
+            Source::Checkpoint(checkpoint) => (&checkpoint.document().interpretation.tensors).into(),
         }
+    }
+
+    fn compact(&self, outline: &mut Outline) -> Result<()> {
+        torch::compact(outline, self.tensors().iter())
+    }
+
+    /// PyTorch leaves no data out of these either.
+    fn can_skip_data(&self) -> Result<()> {
+        for tensor in &*self.tensors() {
+            let kind = match tensor.kind() {
+                TensorKind::Quantized(_) => "quantized",
+                TensorKind::Nested(_) => "nested",
+                TensorKind::Strided
+                | TensorKind::Meta
+                | TensorKind::Sparse(_)
+                | TensorKind::Wrapper { .. } => continue,
+            };
+            return Err(Error::misuse(format!(
+                "{kind} tensors cannot be saved without data; save them with skip_data(false)"
+            )));
+        }
+        Ok(())
     }
 }
 

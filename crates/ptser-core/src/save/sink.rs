@@ -23,20 +23,27 @@ impl<W: Write> Write for Stream<W> {
 }
 
 impl<W: Write> Sink for Stream<W> {
-    fn skip(&mut self, mut len: u64) -> io::Result<()> {
-        let zeros = [0; 1 << 14];
-        while len > 0 {
-            let piece = usize::try_from(len).unwrap_or(usize::MAX).min(zeros.len());
-            self.write_all(zeros.get(..piece).unwrap_or_default())?;
-            len = len.saturating_sub(u64::try_from(piece).unwrap_or(u64::MAX));
-        }
-        Ok(())
+    fn skip(&mut self, len: u64) -> io::Result<()> {
+        write_zeros(self, len)
     }
 }
 
-/// A regular file; what is skipped is a hole where the file system has such.
+fn write_zeros(sink: &mut impl Write, mut len: u64) -> io::Result<()> {
+    let zeros = [0; 1 << 14];
+    while len > 0 {
+        let piece = usize::try_from(len).unwrap_or(usize::MAX).min(zeros.len());
+        sink.write_all(zeros.get(..piece).unwrap_or_default())?;
+        len = len.saturating_sub(u64::try_from(piece).unwrap_or(u64::MAX));
+    }
+    Ok(())
+}
+
+/// What is skipped is a hole where the file system has such; pipes and devices have none.
 impl Sink for &File {
     fn skip(&mut self, len: u64) -> io::Result<()> {
+        if !self.metadata()?.is_file() {
+            return write_zeros(self, len);
+        }
         let len = i64::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         self.seek(SeekFrom::Current(len)).map(drop)
     }

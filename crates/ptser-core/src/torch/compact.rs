@@ -29,14 +29,13 @@ pub(crate) fn compact<'t>(outline: &mut Outline, tensors: impl Iterator<Item = &
     for (place, stored) in
         outline.storages.iter_mut().enumerate().filter(|(place, _)| only_viewed.contains(place))
     {
-        let Some(&(start, end)) = viewed.get(&stored.storage.id()) else { continue };
-        let size = element_bytes(stored.class).max(u64::try_from(stored.dtype.element_size()).unwrap_or(1));
-        let nbytes = end.saturating_sub(start);
-        if nbytes >= stored.storage.nbytes() || start.checked_rem(size) != Some(0) {
+        let Some(viewed) = viewed.get(&stored.storage.id()) else { continue };
+        let (start, elements) = viewed.beginning();
+        let nbytes = viewed.end.saturating_sub(start);
+        if nbytes >= stored.storage.nbytes() {
             continue;
         }
-        let elements = start.checked_div(size).and_then(|elements| i64::try_from(elements).ok());
-        let Some(elements) = elements else { continue };
+        let Ok(elements) = i64::try_from(elements) else { continue };
         stored.storage = stored.storage.cut(start, nbytes);
         moved.insert(place, elements);
     }
@@ -60,28 +59,49 @@ pub(crate) fn compact<'t>(outline: &mut Outline, tensors: impl Iterator<Item = &
     Ok(())
 }
 
-/// The bytes of each storage from the first to the last that is viewed, by [`Storage::id`](crate::Storage::id).
-fn viewed<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> HashMap<usize, (u64, u64)> {
-    let mut viewed: HashMap<usize, (u64, u64)> = HashMap::new();
+/// What tensors view of a storage.
+struct Viewed {
+    /// Bytes from the first to the last.
+    start: u64,
+    end: u64,
+    /// Bytes of an element, where they are the same for all, and begin with a byte each.
+    element: Option<u64>,
+}
+
+impl Viewed {
+    /// Where a storage may begin, in bytes and in elements. Views that count in other units than each other move
+    /// nowhere.
+    fn beginning(&self) -> (u64, u64) {
+        let elements = self.element.and_then(|element| self.start.checked_div(element));
+        elements.map_or((0, 0), |elements| (self.start, elements))
+    }
+}
+
+/// What is viewed of each storage, by [`Storage::id`](crate::Storage::id).
+fn viewed<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> HashMap<usize, Viewed> {
+    let mut viewed: HashMap<usize, Viewed> = HashMap::new();
     let mut note = |tensor: &Tensor| {
         let Some(storage) = &tensor.storage else { return };
         let size = tensor.dtype.element_size();
         let bytes =
             |elements: usize| elements.div_ceil(tensor.dtype.packing()).checked_mul(size)?.try_into().ok();
         let end = layout::extent(&tensor.shape, &tensor.stride, tensor.storage_offset).and_then(bytes);
-        let range = match (bytes(tensor.storage_offset), end) {
-            (Some(start), Some(end)) if start < end => (start, end),
+        let (start, end) = match (bytes(tensor.storage_offset), end) {
             // Without elements it views nothing, wherever it begins.
+            (Some(start), Some(end)) if layout::numel(&tensor.shape) != Some(0) => (start, end),
             _ => return,
         };
+        let element = u64::try_from(size).ok().filter(|_| tensor.dtype.packing() == 1);
         let mut widen = |id: usize, start: u64, end: u64| {
-            let known = viewed.entry(id).or_insert((start, end));
-            *known = (known.0.min(start), known.1.max(end));
+            let known = viewed.entry(id).or_insert(Viewed { start, end, element });
+            known.start = known.start.min(start);
+            known.end = known.end.max(end);
+            known.element = known.element.filter(|known| Some(*known) == element);
         };
-        widen(storage.id(), range.0, range.1);
+        widen(storage.id(), start, end);
         // A part of a storage may be written as a view of the whole.
         if let Some((whole, at)) = storage.whole() {
-            widen(whole.id(), range.0.saturating_add(at), range.1.saturating_add(at));
+            widen(whole.id(), start.saturating_add(at), end.saturating_add(at));
         }
     };
     for tensor in tensors {
@@ -132,5 +152,14 @@ pub(super) fn views(graph: &Graph) -> Vec<View> {
             _ => None,
         }
     };
-    graph.ids().filter_map(view).collect()
+    // Arguments, arguments of what `_rebuild_from_type_v2` calls, and states; tuples of the user's are none of these.
+    let mut tuples: Vec<NodeId> = Vec::new();
+    for (_, object) in graph.ids().filter_map(|id| graph.object(id)) {
+        tuples.push(object.args);
+        tuples.extend(graph.tuple(object.args).and_then(|args| args.get(2)));
+        tuples.extend(object.more.iter().flat_map(|more| &more.states));
+    }
+    tuples.sort_unstable();
+    tuples.dedup();
+    tuples.into_iter().filter_map(view).collect()
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::names::{Known, known};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
@@ -14,6 +15,8 @@ use crate::tensor::{Layout, Quantized, QuantizedParameter, Sparse, Tensor, Tenso
 pub(crate) struct Outline {
     pub(crate) graph: Graph,
     pub(crate) storages: Vec<Stored>,
+    /// The text `latin1`, where it is there as a literal.
+    pub(crate) latin1: Option<NodeId>,
 }
 
 /// A storage, and what it is taken for.
@@ -40,6 +43,8 @@ pub(super) struct Outliner {
     foreign_keys: bool,
     literals: HashMap<Box<str>, NodeId>,
     globals: HashMap<Box<str>, NodeId>,
+    /// The names of modules, and whether they were looked up.
+    modules: HashMap<(Box<str>, bool), NodeId>,
     layouts: HashMap<Layout, NodeId>,
 }
 
@@ -64,13 +69,15 @@ impl Outliner {
             foreign_keys: false,
             literals: HashMap::new(),
             globals: HashMap::new(),
+            modules: HashMap::new(),
             layouts: HashMap::new(),
         }
     }
 
     pub(super) fn finish(self) -> Outline {
-        let Self { graph, storages, .. } = self;
-        Outline { graph, storages }
+        let Self { graph, storages, literals, .. } = self;
+        let latin1 = literals.get("latin1").copied();
+        Outline { graph, storages, latin1 }
     }
 
     // Values.
@@ -91,6 +98,19 @@ impl Outliner {
             return Ok(*id);
         }
         let id = self.graph.add_global(module, &full)?;
+        // Classes and functions know their module; for types of elements and the like CPython looks it up, and the
+        // name that it finds is a text of its own.
+        let looked_up = matches!(known(&full), Some(Known::DType(_) | Known::QScheme(_)));
+        let module = match self.modules.get(&(module.into(), looked_up)) {
+            Some(text) => *text,
+            None => {
+                let text = self.graph.add_text(module)?;
+                self.modules.insert((module.into(), looked_up), text);
+                text
+            }
+        };
+        let name = self.graph.add_text(name)?;
+        self.graph.spell_global(id, module, name);
         self.globals.insert(full.into(), id);
         Ok(id)
     }
@@ -170,13 +190,19 @@ impl Outliner {
         class: Option<DType>,
         dtype: DType,
     ) -> Result<NodeId> {
+        // Types without a class go by bytes.
+        let class = class.filter(|dtype| dtype.storage_class().is_some());
         let place = self.place(storage, class, dtype)?;
         let kind = self.literal("storage")?;
         let class = match class.and_then(DType::storage_class) {
             Some(class) => self.global("torch", class)?,
             None => self.global("torch.storage", "UntypedStorage")?,
         };
-        let key = self.key(place)?;
+        let key = match self.dialect {
+            PidDialect::Zip => self.key(place)?,
+            // Of addresses PyTorch makes a text each time.
+            PidDialect::Legacy => self.graph.add_text(&place.to_string())?,
+        };
         let location = storage.location().as_str();
         // Python makes the name of a device with an index anew each time.
         let location = if storage.location().index().is_some() {

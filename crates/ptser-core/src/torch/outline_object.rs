@@ -18,6 +18,7 @@ pub(crate) fn outline_object(object: &Object, dialect: PidDialect) -> Result<Out
         made: HashMap::new(),
         done: Vec::new(),
         rebuilt: HashMap::new(),
+        bytes: HashMap::new(),
     };
     let mut tasks = vec![Task::Enter(object)];
     while let Some(task) = tasks.pop() {
@@ -44,6 +45,8 @@ struct Walk {
     done: Vec<NodeId>,
     /// The arguments of tensors whose attributes are not done yet.
     rebuilt: HashMap<usize, Vec<NodeId>>,
+    /// Bytes so short that CPython has one of each.
+    bytes: HashMap<Option<u8>, NodeId>,
 }
 
 impl Walk {
@@ -123,6 +126,15 @@ impl Walk {
             }
             Kind::Str { text, literal: true } => self.outliner.literal(text),
             Kind::Str { text, literal: false } => graph.add_text(text),
+            Kind::Bytes(bytes) if bytes.len() < 2 => {
+                if let Some(&node) = self.bytes.get(&bytes.first().copied()) {
+                    return Ok(node);
+                }
+                let span = graph.keep(bytes)?;
+                let node = graph.add(Node::Bytes(span))?;
+                self.bytes.insert(bytes.first().copied(), node);
+                Ok(node)
+            }
             Kind::Bytes(bytes) => {
                 let span = graph.keep(bytes)?;
                 graph.add(Node::Bytes(span))
