@@ -1,11 +1,13 @@
 //! `ptser repack`: the same object, written again.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ptser::{ByteOrder, Checkpoint, Format, SaveOptions, Storage};
 
+use crate::human;
 use crate::open::Policy;
 use crate::output::Failure;
 use crate::tally::Tally;
@@ -58,12 +60,13 @@ impl Repack {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let Self { input, output, policy, .. } = self;
         let checkpoint = policy.options().open(input)?;
+        let size = fs::metadata(input).map_or(0, |metadata| metadata.len());
         let options = self.options(&checkpoint)?.root_folder_of(output);
         let options = options.map_err(|error| error.in_file(output))?;
         let total = checkpoint.storages().iter().map(Storage::nbytes).fold(0, u64::saturating_add);
         let mut outputs = Outputs::new(input, total);
         outputs.add(output, |sink| options.write(sink, &checkpoint))?;
-        outputs.publish(Tally::of(&checkpoint).tensors, "")
+        outputs.publish(Tally::of(&checkpoint).tensors, &behind(&checkpoint, size))
     }
 
     fn options(&self, checkpoint: &Checkpoint) -> Result<SaveOptions, Failure> {
@@ -104,6 +107,14 @@ impl Repack {
             options = options.crc32(false);
         }
         Ok(options)
+    }
+}
+
+/// Says that a stream goes on: torch.save can be called on one file several times.
+fn behind(checkpoint: &Checkpoint, size: u64) -> String {
+    match checkpoint.end_offset().map_or(0, |end| size.saturating_sub(end)) {
+        0 => String::new(),
+        more => format!("; {} behind the first object left out", human::bytes(more)),
     }
 }
 

@@ -88,7 +88,7 @@ impl Files {
     /// models, nobody knows what is loaded. What is there is the user's, and not removed.
     pub(super) fn refuse_others(&self) -> Result<(), Failure> {
         let refuse = |file: &Path, what: &str| {
-            Err(Failure::file(file, format!("is there, {what}; move it away, or name another OUT")))
+            Err(Failure::file(file, format!("exists {what}; move it away, or name another OUT")))
         };
         let Some(index) = &self.index else {
             let index = index_beside(&self.output);
@@ -110,7 +110,10 @@ impl Files {
             let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
             let ours = self.data.iter().any(|path| path.file_name() == Some(&entry.file_name()));
             if numbers.is_some_and(|numbers| numbers.into_iter().all(digits)) && !ours {
-                return refuse(&self.output.with_file_name(name), "a shard of another model of this name");
+                return refuse(
+                    &self.output.with_file_name(name),
+                    "and is a shard of another model of this name",
+                );
             }
         }
         Ok(())
