@@ -40,9 +40,9 @@ pub use ptser_core::{
     Availability, Backend, BigInt, ByteOrder, Checkpoint, Content, CpuStorage, DTensor, DType, Decide,
     DeviceStorage, Encoding, Entry, Error, ErrorKind, Format, GlobalScan, Globals, HostBytes, HostStorage,
     Layout, Limits, LoadOptions, Location, MapLocation, Mmap, Nested, Object, PathElement, Placement,
-    Quantized, QuantizedParameter, ReadAt, Reason, RecordInfo, RefusedGlobal, Registry, Restored, Result,
-    SaveOptions, Saveable, ScannedGlobal, Sparse, StateDict, Storage, Tensor, TensorKind, Value, ValueKind,
-    Verdict, layout, submit,
+    Quantized, QuantizedParameter, ReadAt, Reason, RecordInfo, RefusedGlobal, Registry, Replacement,
+    Restored, Result, SaveOptions, Saveable, ScannedGlobal, Sparse, StateDict, Storage, Tensor, TensorKind,
+    Value, ValueKind, Verdict, layout, submit,
 };
 
 /// Tensors and `VarBuilder`s for candle.

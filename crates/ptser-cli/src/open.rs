@@ -1,16 +1,23 @@
-//! The file, and the policy it is opened under: what every command that reads one file has in common.
+//! The file, and the policy it is opened under: what every command that reads files has in common.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ptser::{Checkpoint, Encoding, Globals, LoadOptions};
 
-/// Which file, and which globals it may name.
+/// Which file, and how it is read.
 #[derive(Args)]
 pub(crate) struct Source {
     /// The checkpoint
     file: PathBuf,
 
+    #[command(flatten)]
+    policy: Policy,
+}
+
+/// Which globals a file may name, and what its strings are.
+#[derive(Args)]
+pub(crate) struct Policy {
     /// Read classes and functions that PyTorch does not list as inert objects, whatever their name
     #[arg(long)]
     inert: bool,
@@ -37,7 +44,14 @@ impl Source {
 
     /// The terms that the file is opened on.
     pub(crate) fn options(&self) -> LoadOptions {
-        let Self { file: _, inert, allow, encoding } = self;
+        self.policy.options()
+    }
+}
+
+impl Policy {
+    /// The terms that a file is opened on.
+    pub(crate) fn options(&self) -> LoadOptions {
+        let Self { inert, allow, encoding } = self;
         let policy = if *inert { Globals::inert() } else { Globals::weights_only() };
         LoadOptions::new().globals(allow.iter().fold(policy, Globals::allow)).encoding(*encoding)
     }

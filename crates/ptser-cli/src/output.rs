@@ -8,7 +8,9 @@ use anstream::AutoStream;
 
 /// Why a command stopped.
 pub(crate) enum Failure {
-    /// The file, or something in it, cannot be read: the message names it.
+    /// Options that do not go together.
+    Usage(String),
+    /// A file, or something in it, cannot be read or written: the message names it.
     File(String),
     /// Standard output cannot be written to.
     Output(io::Error),
@@ -19,6 +21,16 @@ impl Failure {
     pub(crate) fn tensor(file: &Path, name: &str, error: &str) -> Self {
         let name = if name.is_empty() { "the root" } else { name };
         Self::File(format!("{}: tensor {name}: {error}", file.display()))
+    }
+
+    /// Says what is wrong with a file.
+    pub(crate) fn file(file: &Path, what: impl fmt::Display) -> Self {
+        Self::File(format!("{}: {what}", file.display()))
+    }
+
+    /// Whether the command was used wrongly.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, Self::Usage(_))
     }
 
     /// Whether the reader of the output went away, as `head` does.
@@ -42,7 +54,7 @@ impl From<io::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(message) => f.write_str(message),
+            Self::Usage(message) | Self::File(message) => f.write_str(message),
             Self::Output(error) => write!(f, "standard output cannot be written to: {error}"),
         }
     }

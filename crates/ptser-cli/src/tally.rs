@@ -137,7 +137,7 @@ impl Used<'_> {
 }
 
 /// The bytes from the first to the last element; `None` where there are no elements.
-fn extent(tensor: &Tensor) -> Option<(u64, u64)> {
+pub(crate) fn extent(tensor: &Tensor) -> Option<(u64, u64)> {
     let end = layout::extent(tensor.shape(), tensor.stride(), tensor.storage_offset())?;
     let size = tensor.dtype().element_size();
     let in_bytes = |elements: usize| u64::try_from(elements.checked_mul(size)?).ok();

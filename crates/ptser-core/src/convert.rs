@@ -7,8 +7,9 @@ use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::layout;
-use crate::number::Number;
-use crate::storage::{Content, Description, Storage, out_of_memory};
+use crate::number::{Number, cast_floats};
+use crate::source::zeroed;
+use crate::storage::{Content, Description, Storage, fill_vec, out_of_memory};
 use crate::tensor::{Quantized, QuantizedParameter, Tensor, TensorKind};
 
 impl Tensor {
@@ -60,14 +61,21 @@ impl Tensor {
         Ok(values)
     }
 
-    /// The same values as another type of number, cast when they are read.
-    pub(crate) fn cast(&self, dtype: DType) -> Result<Self> {
+    /// The same values as another type of number, cast as `Tensor.to` casts, when they are read: a storage of its own, in
+    /// C order.
+    ///
+    /// # Errors
+    /// `Unsupported` for tensors that are no views of a storage, and for types that are no plain numbers.
+    pub fn cast(&self, dtype: DType) -> Result<Self> {
         if dtype == self.dtype {
             return Ok(self.clone());
         }
         let castable = |dtype: DType| Number::Bool(false).write(dtype, &mut Vec::new()).is_some();
         let strided = matches!(self.kind, TensorKind::Strided);
-        if !(strided && castable(self.dtype) && castable(dtype)) {
+        if !strided {
+            return Err(Reason::Unsupported(format!("a cast of {}", kind_name(self))).into());
+        }
+        if !(castable(self.dtype) && castable(dtype)) {
             return Err(Reason::Unsupported(format!("a cast from {} to {dtype}", self.dtype)).into());
         }
         let nbytes = self.numel().checked_mul(dtype.element_size()).and_then(|nbytes| nbytes.try_into().ok());
@@ -89,6 +97,17 @@ impl Tensor {
         (cast.conj, cast.neg) = (false, false);
         cast.storage = Some(Storage::new(description, content));
         Ok(cast)
+    }
+}
+
+fn kind_name(tensor: &Tensor) -> String {
+    match &tensor.kind {
+        TensorKind::Strided => "a tensor".into(),
+        TensorKind::Meta => "a meta tensor".into(),
+        TensorKind::Quantized(_) => "a quantized tensor".into(),
+        TensorKind::Nested(_) => "a nested tensor".into(),
+        TensorKind::Wrapper { .. } => "a wrapper subclass".into(),
+        TensorKind::Sparse(sparse) => format!("a {} tensor", sparse.layout.name()),
     }
 }
 
@@ -134,11 +153,49 @@ fn parameters(parameter: &QuantizedParameter) -> Result<Vec<Number>> {
 struct Cast {
     tensor: Tensor,
     dtype: DType,
-    /// Kept once they were asked for: readers ask for a storage in pieces.
+    /// Kept once they were asked for, where they cannot be cast piece by piece.
     done: OnceLock<Vec<u8>>,
 }
 
+/// Elements that are cast together.
+const PIECE: usize = 16 << 10;
+
 impl Cast {
+    /// The storage of a tensor whose elements lie there in order, and which can so be cast piece by piece.
+    fn in_order(&self) -> Option<&Storage> {
+        let Tensor { conj, neg, storage, index_rule, .. } = &self.tensor;
+        let in_order = self.tensor.is_contiguous() && !conj && !neg && index_rule.is_none();
+        storage.as_ref().filter(|_| in_order)
+    }
+
+    /// Casts what `buf` asks for and no more.
+    fn read_in_order(&self, storage: &Storage, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let overflow = || Error::from(Reason::Tensor("the range leaves the tensor".into()));
+        let (from, to) = (self.tensor.dtype, self.dtype);
+        let start = usize::try_from(offset).map_err(|_| overflow())?;
+        let mut element = start.checked_div(to.element_size()).ok_or_else(overflow)?;
+        // The range may begin inside an element.
+        let mut skip = start.checked_rem(to.element_size()).unwrap_or(0);
+        let mut rest = buf;
+        let mut cast = Vec::new();
+        while !rest.is_empty() {
+            let wanted = rest.len().saturating_add(skip).div_ceil(to.element_size()).min(PIECE);
+            let at = self.tensor.storage_offset.checked_add(element).ok_or_else(overflow)?;
+            let at = at.checked_mul(from.element_size()).and_then(|at| at.try_into().ok());
+            let at = at.ok_or_else(overflow)?;
+            let nbytes = wanted.saturating_mul(from.element_size());
+            let bytes = fill_vec(nbytes, |buf| storage.read_as(from, ByteOrder::Little, at, buf))?;
+            cast_elements(from, to, &bytes, &mut cast)?;
+            let fresh = cast.get(skip..).unwrap_or_default();
+            let len = fresh.len().min(rest.len());
+            let (now, later) = rest.split_at_mut_checked(len).ok_or_else(overflow)?;
+            now.copy_from_slice(fresh.get(..len).unwrap_or_default());
+            (rest, skip) = (later, 0);
+            element = element.saturating_add(wanted);
+        }
+        Ok(())
+    }
+
     fn all(&self) -> Result<&[u8]> {
         if let Some(done) = self.done.get() {
             return Ok(done);
@@ -148,17 +205,35 @@ impl Cast {
         let mut cast = Vec::new();
         cast.try_reserve_exact(nbytes)
             .map_err(|_| out_of_memory(u64::try_from(nbytes).unwrap_or(u64::MAX)))?;
-        for element in bytes.chunks_exact(self.tensor.dtype.element_size()) {
-            Number::read(self.tensor.dtype, element)
-                .and_then(|number| number.write(self.dtype, &mut cast))
-                .ok_or_else(|| Reason::Unsupported(format!("a cast to {}", self.dtype)))?;
-        }
+        cast_elements(self.tensor.dtype, self.dtype, &bytes, &mut cast)?;
         Ok(self.done.get_or_init(|| cast))
     }
 }
 
+/// Replaces what is in `out`.
+fn cast_elements(from: DType, to: DType, bytes: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    let elements = bytes.len().checked_div(from.element_size()).unwrap_or(0);
+    out.clear();
+    out.resize(elements.saturating_mul(to.element_size()), 0);
+    if cast_floats(from, to, bytes, out).is_some() {
+        return Ok(());
+    }
+    out.clear();
+    for element in bytes.chunks_exact(from.element_size()) {
+        Number::read(from, element)
+            .and_then(|number| number.write(to, out))
+            .ok_or_else(|| Reason::Unsupported(format!("a cast to {to}")))?;
+    }
+    Ok(())
+}
+
 impl Content for Cast {
     fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
+        if let Some(storage) = self.in_order() {
+            let buf = zeroed(buf);
+            self.read_in_order(storage, offset, buf)?;
+            return Ok(buf);
+        }
         let all = self.all()?;
         let start = usize::try_from(offset).ok();
         let range = start.and_then(|start| all.get(start..start.checked_add(buf.len())?));
@@ -168,7 +243,7 @@ impl Content for Cast {
     }
 
     fn bytes(&self) -> Result<Option<&[u8]>> {
-        self.all().map(Some)
+        if self.in_order().is_some() { Ok(None) } else { self.all().map(Some) }
     }
 
     fn file_offset(&self) -> Result<Option<u64>> {

@@ -58,7 +58,7 @@ pub use load::LoadOptions;
 pub use location::Location;
 pub use object::Object;
 pub use pickle::Encoding;
-pub use save::{Content, SaveOptions, Saveable};
+pub use save::{Content, Replacement, SaveOptions, Saveable};
 pub use source::{Mmap, ReadAt};
 pub use state_dict::StateDict;
 pub use storage::{HostBytes, Storage};

@@ -159,6 +159,45 @@ impl Part {
     }
 }
 
+/// Casts elements from one type of real floats to another, little-endian, as many as fit in `out`; `None` for other
+/// types. The same as reading and writing each [`Number`], and many times faster.
+pub(crate) fn cast_floats(from: DType, to: DType, bytes: &[u8], out: &mut [u8]) -> Option<()> {
+    match from {
+        DType::Float16 => cast_from(bytes, to, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
+        DType::BFloat16 => cast_from(bytes, to, out, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        DType::Float32 => cast_from(bytes, to, out, f32::from_le_bytes),
+        // Every type but its own goes by way of a binary32.
+        DType::Float64 if to != from => {
+            cast_from(bytes, to, out, |bytes| Number::Float(f64::from_le_bytes(bytes)).single())
+        }
+        _ => None,
+    }
+}
+
+fn cast_from<const N: usize>(
+    bytes: &[u8],
+    to: DType,
+    out: &mut [u8],
+    read: impl Fn([u8; N]) -> f32,
+) -> Option<()> {
+    match to {
+        DType::Float16 => each(bytes, out, |bytes| f16::from_f32(read(bytes)).to_le_bytes()),
+        DType::BFloat16 => each(bytes, out, |bytes| bf16::from_f32(read(bytes)).to_le_bytes()),
+        DType::Float32 => each(bytes, out, |bytes| read(bytes).to_le_bytes()),
+        DType::Float64 => each(bytes, out, |bytes| f64::from(read(bytes)).to_le_bytes()),
+        _ => return None,
+    }
+    Some(())
+}
+
+fn each<const N: usize, const M: usize>(bytes: &[u8], out: &mut [u8], cast: impl Fn([u8; N]) -> [u8; M]) {
+    let (from, _) = bytes.as_chunks();
+    let (to, _) = out.as_chunks_mut();
+    for (from, to) in from.iter().zip(to) {
+        *to = cast(*from);
+    }
+}
+
 fn array<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
@@ -202,5 +241,25 @@ mod tests {
         assert_eq!(cast(Number::Int(16_777_217), DType::Float32), Number::Float(16_777_216.0));
         assert_eq!(cast(Number::Complex(1.5, 2.0), DType::Float32), Number::Float(1.5));
         assert_eq!(cast(Number::Float(1.5), DType::Complex64), Number::Complex(1.5, 0.0));
+    }
+
+    #[test]
+    fn floats_cast_together_are_those_cast_one_by_one() {
+        let floats = [DType::Float16, DType::BFloat16, DType::Float32, DType::Float64];
+        let numbers = [0.0, -0.0, 1.0, 0.1, -65519.999, 65520.0, 1e-7, 1e-45, 3.4e38, 1e39, f64::INFINITY];
+        for from in floats {
+            let mut bytes = Vec::new();
+            numbers.iter().for_each(|&number| Number::Float(number).write(from, &mut bytes).unwrap());
+            for to in floats.into_iter().filter(|&to| to != from) {
+                let (mut one_by_one, mut together) = (Vec::new(), vec![0; numbers.len() * to.element_size()]);
+                for element in bytes.chunks_exact(from.element_size()) {
+                    Number::read(from, element).unwrap().write(to, &mut one_by_one).unwrap();
+                }
+                cast_floats(from, to, &bytes, &mut together).unwrap();
+                assert_eq!(together, one_by_one, "{from} to {to}");
+            }
+        }
+        assert_eq!(cast_floats(DType::Float32, DType::Int8, &[0; 4], &mut [0]), None);
+        assert_eq!(cast_floats(DType::Int8, DType::Float32, &[0], &mut [0; 4]), None);
     }
 }

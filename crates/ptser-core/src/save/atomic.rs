@@ -8,26 +8,87 @@ use crate::error::Result;
 
 /// Replaces the file at a path by what `write` writes.
 pub(super) fn replace(path: &Path, durable: bool, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
-    let target = resolved(path)?;
-    if let Target::Other(file) = target {
-        // A pipe or a device cannot be replaced.
-        return write(&file);
+    let replacement = Replacement::new(path)?;
+    write(replacement.file())?;
+    replacement.place(durable)
+}
+
+/// A file that takes its place when it is whole: until it is published, what is at the path stays, and nothing is left
+/// behind where it never is. Links are followed. A pipe or a device is written to as it is.
+///
+/// ```no_run
+/// use std::io::Write;
+/// let replacement = ptser_core::Replacement::of("model.safetensors")?;
+/// replacement.file().write_all(b"all of it")?;
+/// replacement.publish()?;
+/// # Ok::<(), ptser_core::Error>(())
+/// ```
+pub struct Replacement(Place);
+
+enum Place {
+    File { draft: Draft, path: PathBuf, permissions: Option<fs::Permissions> },
+    Other(File),
+}
+
+impl Replacement {
+    /// An empty file beside the one at a path.
+    ///
+    /// # Errors
+    /// `Io` where the folder cannot be written to, or the path is a folder.
+    pub fn of(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::new(path).map_err(|error| error.in_file(path))
     }
-    let Target::File { path, permissions } = target else { return Ok(()) };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let draft = Draft::new(folder)?;
-    write(draft.file())?;
-    if let Some(permissions) = permissions {
-        draft.file().set_permissions(permissions)?;
+
+    fn new(path: &Path) -> Result<Self> {
+        Ok(Self(match resolved(path)? {
+            Target::File { path, permissions } => {
+                Place::File { draft: Draft::new(folder_of(&path))?, path, permissions }
+            }
+            // A pipe or a device cannot be replaced.
+            Target::Other(file) => Place::Other(file),
+        }))
     }
-    if durable {
-        draft.file().sync_all()?;
+
+    /// The file to write to.
+    pub fn file(&self) -> &File {
+        match &self.0 {
+            Place::File { draft, .. } => draft.file(),
+            Place::Other(file) => file,
+        }
     }
-    draft.publish(&path)?;
-    if durable {
-        sync_folder(folder)?;
+
+    /// Whether the path is that of a pipe or a device, where what is written is there at once.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.0, Place::Other(_))
     }
-    Ok(())
+
+    /// Puts the file in its place, once the disk has its bytes.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn publish(self) -> Result<()> {
+        self.place(true)
+    }
+
+    fn place(self, durable: bool) -> Result<()> {
+        let Place::File { draft, path, permissions } = self.0 else { return Ok(()) };
+        if let Some(permissions) = permissions {
+            draft.file().set_permissions(permissions)?;
+        }
+        if durable {
+            draft.file().sync_all()?;
+        }
+        draft.publish(&path)?;
+        if durable {
+            sync_folder(folder_of(&path))?;
+        }
+        Ok(())
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 enum Target {

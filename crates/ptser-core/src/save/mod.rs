@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 
+pub use self::atomic::Replacement;
 use self::root::root_of;
 use self::sink::{Sink, Stream};
 use crate::byte_order::ByteOrder;
@@ -183,6 +184,17 @@ impl SaveOptions {
     pub fn root_folder(mut self, root: impl Into<String>) -> Self {
         self.root = Some(root.into());
         self
+    }
+
+    /// The root folder that saving to a path would give, unless one is set; for [`write`](Self::write).
+    ///
+    /// # Errors
+    /// `Misuse` for names that leave none, such as `.pt`.
+    pub fn root_folder_of(mut self, path: impl AsRef<Path>) -> Result<Self> {
+        if self.root.is_none() {
+            self.root = Some(root_of(path.as_ref())?);
+        }
+        Ok(self)
     }
 
     /// Leaves out what no tensor views: of a slice of a large tensor the slice is saved, where PyTorch saves all of the
