@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use ptser::{
     Availability, Backend, Checkpoint, DeviceStorage, ErrorKind, HostStorage, LoadOptions, Location,
-    MapLocation, Registry, Restored, Result,
+    MapLocation, Object, Registry, Restored, Result, SaveOptions, StateDict,
 };
 
 use crate::{build, fixtures};
@@ -192,9 +192,43 @@ fn two_backends_of_one_name_are_an_error() {
 }
 
 /// A backend of three devices that keeps nothing but the name of a location.
+/// The location that is written is the tag of the storage's backend; its bytes come to the host meanwhile.
+#[test]
+fn storages_on_devices_are_saved_where_they_are() {
+    let checkpoint = fixtures::open("shared.pt");
+    let registry = registry().with(Elsewhere("there")).unwrap();
+    let restored = checkpoint.restore(&registry, &"there:1".into()).unwrap();
+    let mut moved = HashMap::new();
+    for (storage, placed) in restored.iter() {
+        moved.insert(storage.id(), registry.storage(Arc::clone(placed), storage.dtype()).unwrap());
+    }
+    let mut state_dict = StateDict::default();
+    for (name, tensor) in checkpoint.state_dict().unwrap().iter() {
+        let storage = moved[&tensor.storage().unwrap().id()].clone();
+        state_dict.insert(name, tensor.clone().with_storage(storage).unwrap());
+    }
+    let again = Checkpoint::from_bytes(SaveOptions::new().to_bytes(&state_dict).unwrap()).unwrap();
+    assert!(again.storages().iter().all(|storage| storage.location().as_str() == "there:1"));
+    assert_eq!(again.storages().len(), moved.len());
+    for (name, tensor) in state_dict.iter() {
+        let was = checkpoint.state_dict().unwrap().get(name).unwrap().to_contiguous().unwrap().into_owned();
+        assert_eq!(again.tensor(name).unwrap().to_contiguous().unwrap(), was, "{name}");
+        assert_eq!(again.tensor(name).unwrap().stride(), tensor.stride());
+    }
+
+    // A meta storage has nothing to be saved.
+    let meta = checkpoint.restore(&registry, &"meta".into()).unwrap();
+    let (storage, placed) = meta.iter().next().unwrap();
+    let storage = registry.storage(Arc::clone(placed), storage.dtype()).unwrap();
+    let error = SaveOptions::new().to_bytes(&Object::storage(storage, None)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Backend);
+    let unknown: Arc<dyn DeviceStorage> = Arc::new(Kept(Location::new("nowhere"), Vec::new()));
+    assert_eq!(registry.storage(unknown, None).unwrap_err().kind(), ErrorKind::Backend);
+}
+
 struct Elsewhere(&'static str);
 
-struct Kept(Location);
+struct Kept(Location, Vec<u8>);
 
 impl DeviceStorage for Kept {
     fn location(&self) -> Location {
@@ -202,11 +236,11 @@ impl DeviceStorage for Kept {
     }
 
     fn nbytes(&self) -> u64 {
-        0
+        self.1.len() as u64
     }
 
     fn to_host(&self) -> Result<Cow<'_, [u8]>> {
-        Ok(Cow::Borrowed(&[]))
+        Ok(Cow::Borrowed(&self.1))
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -223,22 +257,27 @@ impl Backend for Elsewhere {
         50
     }
 
-    fn tag(&self, _: &dyn DeviceStorage) -> Option<Location> {
-        None
+    fn tag(&self, storage: &dyn DeviceStorage) -> Option<Location> {
+        let kept = storage.as_any().downcast_ref::<Kept>()?;
+        (kept.0.device() == self.0).then(|| kept.0.clone())
     }
 
     fn availability(&self) -> Availability {
         Availability::Devices(3)
     }
 
-    fn restore(&self, _: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
+    fn restore(
+        &self,
+        storage: HostStorage<'_>,
+        location: &Location,
+    ) -> Result<Option<Box<dyn DeviceStorage>>> {
         if location.device() != self.0 {
             return Ok(None);
         }
         if location.index() == Some(3) {
             self.validate(location)?;
         }
-        Ok(Some(Box::new(Kept(location.clone()))))
+        Ok(Some(Box::new(Kept(location.clone(), storage.to_vec()?))))
     }
 }
 
@@ -264,7 +303,7 @@ impl Backend for Usurper {
 
     fn restore(&self, _: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
         Ok((location.as_str() == "cpu")
-            .then(|| Box::new(Kept(Location::new("usurped"))) as Box<dyn DeviceStorage>))
+            .then(|| Box::new(Kept(Location::new("usurped"), Vec::new())) as Box<dyn DeviceStorage>))
     }
 }
 

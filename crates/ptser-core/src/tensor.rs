@@ -199,6 +199,19 @@ impl Tensor {
         Self::view(storage, dtype, shape, stride, 0)
     }
 
+    /// The same view of another storage.
+    ///
+    /// # Errors
+    /// `Malformed` where it leaves that storage, `Misuse` for a tensor that is no view of one.
+    pub fn with_storage(mut self, storage: Storage) -> Result<Self> {
+        if self.storage.is_none() {
+            return Err(Error::misuse("the tensor is no view of a storage; its parts may be"));
+        }
+        check_inside(&storage, self.dtype, &self.shape, &self.stride, self.storage_offset)?;
+        self.storage = Some(storage);
+        Ok(self)
+    }
+
     /// The same tensor with gradients recorded, or not.
     #[must_use]
     pub fn with_requires_grad(mut self, requires_grad: bool) -> Self {

@@ -4,6 +4,7 @@ mod cpu;
 mod map_location;
 mod registry;
 mod restore;
+mod saved;
 
 use std::any::Any;
 use std::borrow::Cow;
