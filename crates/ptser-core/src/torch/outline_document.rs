@@ -9,7 +9,7 @@ use super::pids::PidMeaning;
 use crate::document::Document;
 use crate::dtype::DType;
 use crate::error::{Reason, Result};
-use crate::pickle::NodeId;
+use crate::pickle::{Node, NodeId};
 use crate::storage::Storage;
 
 /// Describes what a checkpoint holds.
@@ -77,7 +77,10 @@ impl<'d> Rewrite<'d> {
             PidDialect::Zip => 5,
             PidDialect::Legacy => 6,
         };
-        let form = |pid: NodeId| self.document.graph.tuple(pid).is_some_and(|pid| pid.len() == members);
+        let graph = &self.document.graph;
+        // A sixth member that says something names a part of a storage: part and whole have one key.
+        let is_whole = |pid: &[NodeId]| pid.get(5).is_none_or(|&view| matches!(graph.node(view), Node::None));
+        let form = |pid: NodeId| graph.tuple(pid).is_some_and(|pid| pid.len() == members && is_whole(pid));
         let forms =
             self.pids().all(|(_, pid, meaning)| !matches!(meaning, PidMeaning::Storage(..)) || form(pid));
         forms && self.outliner.keys_are_kept()
