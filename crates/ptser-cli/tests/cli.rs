@@ -6,7 +6,7 @@ mod common;
 use serde_json::Value;
 use std::collections::HashMap;
 
-use common::{command, folder, json, own, run, stdout, unreadable, zip};
+use common::{command, damaged, folder, json, own, run, stdout, unreadable, zip};
 
 /// What scripts rely on, in this order.
 const KEYS: [&str; 13] = [
@@ -248,13 +248,7 @@ fn what_is_no_checkpoint_is_one_line_on_stderr() {
 #[test]
 fn a_tensor_that_cannot_be_hashed_is_named() {
     let scratch = tempfile::tempdir().unwrap();
-    let file = scratch.path().join("damaged.pt");
-    let mut bytes = std::fs::read(zip("deflated.pt")).unwrap();
-    // The local header of data/7 is in front of its deflated bytes.
-    let name = b"deflated/data/7";
-    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len();
-    bytes[at..at + 8].fill(0xff);
-    std::fs::write(&file, bytes).unwrap();
+    let file = damaged(scratch.path());
     let message = unreadable(&run("ls", &file, &["--sha256"]));
     assert!(message.contains("damaged.pt: tensor 4.weight: "), "{message}");
     assert!(run("ls", &file, &[]).status.success());
