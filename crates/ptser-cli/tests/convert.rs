@@ -78,7 +78,7 @@ fn every_file_converts_or_names_the_tensor_that_does_not() {
         }
         let left_out = stdout(&done).contains("left out");
         let (found, all) = (tensors(&output, &[]), tensors(&input, &[]));
-        let values = |found: &BTreeMap<_, _>| found.values().cloned().map(|v| format!("{v:?}")).collect();
+        let values = |found: &BTreeMap<_, _>| found.values().map(|v| format!("{v:?}")).collect();
         let (found, all): (BTreeSet<String>, BTreeSet<String>) = (values(&found), values(&all));
         assert!(!found.is_empty() && found.is_subset(&all), "{name}");
         assert!(left_out || found == all, "{name}");
