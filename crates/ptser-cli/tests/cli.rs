@@ -1,11 +1,12 @@
 //! The built program, run over files with known contents.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
 use serde_json::Value;
+use std::collections::HashMap;
+
+use common::{command, damaged, folder, json, own, run, stdout, unreadable, zip};
 
 /// What scripts rely on, in this order.
 const KEYS: [&str; 13] = [
@@ -23,51 +24,6 @@ const KEYS: [&str; 13] = [
     "kind",
     "sha256",
 ];
-
-fn folder(below: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(below)
-}
-
-/// A file that the library's tests use too.
-fn zip(name: &str) -> PathBuf {
-    folder("../../tests/fixtures/zip").join(name)
-}
-
-/// A file of these tests.
-fn own(name: &str) -> PathBuf {
-    folder("tests/fixtures").join(name)
-}
-
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ptser"));
-    command.env_remove("CLICOLOR_FORCE").env_remove("NO_COLOR");
-    command
-}
-
-fn run(verb: &str, file: &Path, options: &[&str]) -> Output {
-    command().arg(verb).arg(file).args(options).output().unwrap()
-}
-
-fn stdout(output: &Output) -> &str {
-    assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn json(verb: &str, file: &Path, options: &[&str]) -> Value {
-    let options = [&["--json"], options].concat();
-    serde_json::from_str(stdout(&run(verb, file, &options))).unwrap()
-}
-
-/// The message of a file that cannot be read.
-fn unreadable(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(5), "{output:?}");
-    assert!(output.stdout.is_empty(), "{output:?}");
-    let message = std::str::from_utf8(&output.stderr).unwrap();
-    let line = message.strip_prefix("ptser: ").and_then(|rest| rest.strip_suffix('\n')).unwrap();
-    assert!(!line.contains(char::is_control), "{line:?}");
-    line.to_owned()
-}
 
 #[test]
 fn ls_json_tells_what_torch_finds_in_every_file() {
@@ -292,13 +248,7 @@ fn what_is_no_checkpoint_is_one_line_on_stderr() {
 #[test]
 fn a_tensor_that_cannot_be_hashed_is_named() {
     let scratch = tempfile::tempdir().unwrap();
-    let file = scratch.path().join("damaged.pt");
-    let mut bytes = std::fs::read(zip("deflated.pt")).unwrap();
-    // The local header of data/7 is in front of its deflated bytes.
-    let name = b"deflated/data/7";
-    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len();
-    bytes[at..at + 8].fill(0xff);
-    std::fs::write(&file, bytes).unwrap();
+    let file = damaged(scratch.path());
     let message = unreadable(&run("ls", &file, &["--sha256"]));
     assert!(message.contains("damaged.pt: tensor 4.weight: "), "{message}");
     assert!(run("ls", &file, &[]).status.success());
@@ -323,8 +273,9 @@ fn wrong_usage_is_2() {
 
 #[test]
 fn help_has_an_example() {
-    for arguments in [&["--help"][..], &["ls", "--help"], &["info", "--help"]] {
-        let output = command().args(arguments).output().unwrap();
+    let verbs = ["ls", "info", "convert", "repack"].map(|verb| vec![verb, "--help"]);
+    for arguments in [vec!["--help"]].into_iter().chain(verbs) {
+        let output = command().args(&arguments).output().unwrap();
         assert!(stdout(&output).contains("\nExample: ptser "), "{arguments:?}");
     }
     let version = command().arg("--version").output().unwrap();
@@ -368,7 +319,7 @@ fn a_full_disk_is_an_error() {
 #[test]
 fn a_damaged_file_lists_what_is_left() {
     let folder = tempfile::tempdir().unwrap();
-    let whole = std::fs::read(self::folder("../../tests/fixtures/legacy/state_dict.pt")).unwrap();
+    let whole = std::fs::read(common::folder("../../tests/fixtures/legacy/state_dict.pt")).unwrap();
     let file = folder.path().join("cut.pt");
     std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     assert!(unreadable(&run("ls", &file, &[])).contains("are left"));

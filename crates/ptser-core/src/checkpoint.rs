@@ -164,7 +164,7 @@ impl Checkpoint {
     /// for anything else. They are read when first asked for, and their tensors are listed nowhere else.
     ///
     /// # Errors
-    /// As [`LoadOptions::open`], of the record `constants.pkl` and those in `constants/`.
+    /// As [`LoadOptions::open`](crate::LoadOptions::open), of the record `constants.pkl` and those in `constants/`.
     pub fn constants(&self) -> Result<Option<Value<'_>>> {
         let document = match self.constants.get() {
             Some(document) => document,
