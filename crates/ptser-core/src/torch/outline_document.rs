@@ -9,7 +9,7 @@ use super::pids::PidMeaning;
 use crate::document::Document;
 use crate::dtype::DType;
 use crate::error::{Reason, Result};
-use crate::pickle::NodeId;
+use crate::pickle::{Node, NodeId};
 use crate::storage::Storage;
 
 /// Describes what a checkpoint holds.
@@ -72,12 +72,13 @@ impl<'d> Rewrite<'d> {
 
     /// Whether the keys, and the forms of the persistent ids, are those that a writer would give them.
     fn is_canonical(&self) -> bool {
-        let dialect = self.outliner.dialect;
-        let members = match dialect {
-            PidDialect::Zip => 5,
-            PidDialect::Legacy => 6,
+        let graph = &self.document.graph;
+        let form = |pid: NodeId| match (self.outliner.dialect, graph.tuple(pid)) {
+            (PidDialect::Zip, Some(pid)) => pid.len() == 5,
+            // Parts of storages, as torch 0.3 wrote them, are written as storages of their own.
+            (PidDialect::Legacy, Some(&[.., part])) => matches!(graph.node(part), Node::None),
+            (_, None) | (PidDialect::Legacy, _) => false,
         };
-        let form = |pid: NodeId| self.document.graph.tuple(pid).is_some_and(|pid| pid.len() == members);
         let forms =
             self.pids().all(|(_, pid, meaning)| !matches!(meaning, PidMeaning::Storage(..)) || form(pid));
         forms && self.outliner.keys_are_kept()
