@@ -14,6 +14,8 @@ use crate::oracle::{Oracle, text};
 
 /// A line of `expected.jsonl`, described in `make.py`.
 pub(crate) struct Case {
+    /// Which line.
+    line: usize,
     fields: Json,
     oracle: Oracle,
 }
@@ -24,9 +26,14 @@ impl Case {
         let only = std::env::var("PTSER_INTEROP_ONLY").unwrap_or_default();
         let lines = std::fs::read_to_string(folder.join("expected.jsonl")).unwrap_or_default();
         let parse = |line| serde_json::from_str(line).expect("a line of expected.jsonl is JSON");
-        let fields = lines.lines().map(parse).filter(|fields| text(fields, "file").contains(&only));
+        let fields = lines.lines().map(parse).enumerate();
         fields
-            .map(|mut fields: Json| Self { oracle: Oracle::new(fields["contents"].take()), fields })
+            .filter(|(_, fields)| text(fields, "file").contains(&only))
+            .map(|(line, mut fields): (_, Json)| Self {
+                line,
+                oracle: Oracle::new(fields["contents"].take()),
+                fields,
+            })
             .collect()
     }
 
@@ -35,6 +42,21 @@ impl Case {
             0 => text(&self.fields, "file").to_owned(),
             offset => format!("{} from byte {offset}", text(&self.fields, "file")),
         }
+    }
+
+    pub(crate) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// Whether it is TorchScript, which is not saved.
+    pub(crate) fn is_program(&self) -> bool {
+        text(&self.fields, "format") == "torchscript"
+    }
+
+    /// Opens it whatever it names.
+    pub(crate) fn open(&self, folder: &Path) -> Result<Checkpoint, String> {
+        let options = self.options(Globals::inert());
+        options.open(folder.join(text(&self.fields, "file"))).map_err(|error| error.to_string())
     }
 
     fn offset(&self) -> u64 {

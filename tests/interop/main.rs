@@ -1,8 +1,9 @@
-//! Reads what PyTorch writes: hundreds of generated checkpoints, compared with what PyTorch itself finds in them.
+//! Reads what PyTorch writes: hundreds of generated checkpoints, compared with what PyTorch itself finds in them. Then
+//! saves them again, and compares what PyTorch finds in those files.
 //!
 //! `PTSER_PYTHON` names a Python interpreter that has torch 2.15 and numpy; without it, `python3` is taken where it
 //! has both. `PTSER_INTEROP_SEED` makes other checkpoints, `PTSER_INTEROP_ONLY` reads those whose file names
-//! hold a text. After a failure the checkpoints stay where the message says.
+//! hold a text. `PTSER_PYTHON_OLD` names a Python that has an older torch with `weights_only`, such as 1.13. After a failure the checkpoints stay where the message says.
 //!
 //! Where PyTorch reads what it wrote wrong, or not at all, the right content is expected: `is_bug` in `writers.py`
 //! and `rebuild_v3` in `describe.py` say of which files. Arrays of numpy and the like are opened and not compared.
@@ -18,6 +19,8 @@ mod oracle;
 #[cfg(test)]
 mod python;
 #[cfg(test)]
+mod saving;
+#[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(test)]
@@ -30,7 +33,7 @@ mod tests {
     use std::sync::Mutex;
 
     use crate::case::Case;
-    use crate::python;
+    use crate::{python, saving};
 
     #[test]
     fn generated_checkpoints_hold_what_pytorch_finds() {
@@ -46,6 +49,12 @@ mod tests {
         let mut failures: Vec<String> = made.err().into_iter().collect();
         let cases = Case::all(folder.path());
         failures.extend(failing(&cases, folder.path()));
+        failures.extend(saving::save_again(&cases, folder.path()));
+        failures.extend(python::run(&python, "check.py", &[folder.path().as_os_str()]).err());
+        match python::old() {
+            Some(old) => failures.extend(python::run(&old, "old.py", &[folder.path().as_os_str()]).err()),
+            None => println!("PTSER_PYTHON_OLD is not set, nothing saved is loaded with an old PyTorch"),
+        }
         println!("{} cases of seed {seed}, {} failures", cases.len(), failures.len());
         if !failures.is_empty() {
             let kept = folder.keep();

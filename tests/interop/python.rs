@@ -21,6 +21,11 @@ pub(crate) fn with_torch() -> Option<OsString> {
     }
 }
 
+/// The interpreter that has an old PyTorch, where one is named.
+pub(crate) fn old() -> Option<OsString> {
+    std::env::var_os("PTSER_PYTHON_OLD").filter(|named| !named.is_empty())
+}
+
 /// Runs a script of this folder.
 pub(crate) fn run(python: &OsStr, script: &str, args: &[&OsStr]) -> Result<(), String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(script);

@@ -1,1 +1,119 @@
-//! x
+//! Saving what is viewed, and no more.
+
+use ptser::{Checkpoint, DType, Format, Object, SaveOptions, Storage, Tensor};
+
+use super::{entries, objects, storage};
+
+fn view(of: &Storage, dtype: DType, shape: &[usize], stride: &[usize], offset: usize) -> Tensor {
+    Tensor::view(of.clone(), dtype, shape, stride, offset).unwrap()
+}
+
+/// Saved in both formats, and read again: the bytes of each storage.
+fn sizes(object: &Object, check: impl Fn(&Checkpoint)) -> Vec<u64> {
+    let mut all = Vec::new();
+    for format in [Format::Zip, Format::Legacy] {
+        let options = SaveOptions::new().format(format).unwrap().compact(true);
+        let checkpoint = Checkpoint::from_bytes(options.to_bytes(object).unwrap()).unwrap();
+        check(&checkpoint);
+        let mut sizes: Vec<u64> = checkpoint.storages().iter().map(Storage::nbytes).collect();
+        sizes.sort_unstable();
+        all.push(sizes);
+    }
+    assert_eq!(all[0], all[1]);
+    all.remove(0)
+}
+
+/// Each tensor of a list has the values that it had, and begins there.
+fn same(tensors: &[Tensor], offsets: &[usize]) -> Vec<u64> {
+    sizes(&Object::list(tensors.to_vec()), |checkpoint| {
+        assert_eq!(checkpoint.tensors().count(), tensors.len());
+        for (((name, found), tensor), offset) in checkpoint.tensors().zip(tensors).zip(offsets) {
+            assert_eq!(found.to_contiguous().unwrap(), tensor.to_contiguous().unwrap(), "{name}");
+            assert_eq!((found.stride(), found.storage_offset()), (tensor.stride(), *offset), "{name}");
+        }
+        let shared = |place: usize| {
+            let storage = |tensor: &Tensor| tensor.storage().unwrap().id();
+            let found: Vec<usize> = checkpoint.tensors().map(|(_, tensor)| storage(tensor)).collect();
+            (found[0] == found[place], storage(&tensors[0]) == storage(&tensors[place]))
+        };
+        (1..tensors.len()).map(shared).for_each(|(found, was)| assert_eq!(found, was));
+    })
+}
+
+#[test]
+fn slices_are_cut_and_sharing_is_kept() {
+    let (whole, other) = (storage(DType::Float32, 1000), storage(DType::Int64, 10));
+    let of = |shape: &[usize], stride: &[usize], offset| view(&whole, DType::Float32, shape, stride, offset);
+    assert_eq!(same(&[of(&[10], &[1], 10)], &[0]), [40]);
+    assert_eq!(same(&[of(&[10], &[1], 10), of(&[15], &[1], 15)], &[0, 5]), [80]);
+    assert_eq!(same(&[of(&[15], &[1], 15), of(&[10], &[1], 10)], &[5, 0]), [80]);
+    // A transpose; a step; a repetition; a number.
+    assert_eq!(same(&[of(&[3, 2], &[1, 3], 100)], &[0]), [24]);
+    assert_eq!(same(&[of(&[3], &[7], 100)], &[0]), [60]);
+    assert_eq!(same(&[of(&[3, 5], &[0, 1], 100)], &[0]), [20]);
+    assert_eq!(same(&[of(&[], &[], 999)], &[0]), [4]);
+    let longs = view(&other, DType::Int64, &[2], &[1], 4);
+    assert_eq!(same(&[of(&[10], &[1], 10), longs], &[0, 0]), [16, 40]);
+    // What is viewed as a whole stays as it is.
+    assert_eq!(same(&[of(&[1], &[1], 5), of(&[1000], &[1], 0)], &[5, 0]), [4000]);
+}
+
+#[test]
+fn views_without_elements_keep_nothing() {
+    let whole = storage(DType::Float32, 100);
+    let nothing = view(&whole, DType::Float32, &[0, 3], &[3, 1], 50);
+    let slice = view(&whole, DType::Float32, &[2], &[1], 60);
+    let object = Object::list([nothing.clone(), slice]);
+    assert_eq!(sizes(&object, |checkpoint| assert_eq!(checkpoint.tensors().count(), 2)), [8]);
+    let object = Object::list([nothing]);
+    sizes(&object, |checkpoint| {
+        assert_eq!(checkpoint.tensor("0").unwrap().shape(), [0, 3]);
+    });
+}
+
+/// Types of different sizes over one untyped storage count from its first byte in units of their own.
+#[test]
+fn views_of_several_sizes_stay_where_they_are() {
+    let whole = storage(DType::UInt16, 20);
+    let shorts = view(&whole, DType::UInt16, &[2], &[1], 5);
+    let octets = view(&whole, DType::Float8E5M2, &[3], &[1], 15);
+    assert_eq!(same(&[shorts.clone(), octets.clone()], &[5, 15]), [18]);
+    assert_eq!(same(&[octets, shorts], &[15, 5]), [18]);
+}
+
+#[test]
+fn storages_that_stand_by_themselves_stay_whole() {
+    let whole = storage(DType::Float32, 100);
+    let slice = view(&whole, DType::Float32, &[2], &[1], 10);
+    let storage = Object::storage(whole.clone(), Some(DType::Float32));
+    let check = |checkpoint: &Checkpoint| {
+        assert_eq!(checkpoint.tensor("0").unwrap().storage_offset(), 10);
+    };
+    assert_eq!(sizes(&Object::list(objects![slice.clone(), storage.clone()]), check), [400]);
+    // Such a tuple is the user's, and says nothing of views.
+    let tuple = Object::tuple(objects![storage, 10, Object::tuple([2]), Object::tuple([1])]);
+    assert_eq!(sizes(&Object::list(objects![slice, tuple]), check), [400]);
+}
+
+#[test]
+fn parameters_and_attributes_are_cut_too() {
+    let whole = storage(DType::Float32, 100);
+    let slice = |offset| view(&whole, DType::Float32, &[2], &[1], offset);
+    let parameter = slice(20).with_parameter(true).with_requires_grad(true);
+    let marked = Object::tensor_with(slice(30), entries!["part" => slice(28), "note" => "x"]);
+    let object = Object::list(objects![parameter, marked]);
+    let found = sizes(&object, |checkpoint| {
+        let offsets: Vec<usize> = checkpoint.tensors().map(|(_, tensor)| tensor.storage_offset()).collect();
+        assert_eq!(offsets, [0, 10, 8]);
+        assert!(checkpoint.tensor("0").unwrap().is_parameter());
+    });
+    assert_eq!(found, [48]);
+}
+
+/// By default all of a storage is saved, as PyTorch saves it.
+#[test]
+fn without_being_asked_nothing_is_cut() {
+    let slice = view(&storage(DType::Float32, 100), DType::Float32, &[2], &[1], 10);
+    let saved = SaveOptions::new().to_bytes(&Object::from(slice)).unwrap();
+    assert_eq!(Checkpoint::from_bytes(saved).unwrap().storages()[0].nbytes(), 400);
+}

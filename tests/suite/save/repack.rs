@@ -1,1 +1,173 @@
-//! x
+//! Checkpoints that were read, saved again: with the options they were saved with, the same file; with others, the
+//! same content.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use ptser::{ByteOrder, Checkpoint, Format, Globals, LoadOptions, SaveOptions};
+
+use crate::fixtures;
+
+/// Files that no `torch.save` of today wrote as they stand: protocols 0 and 1, PyTorch of old, other packers, damage.
+const OTHERS: [&str; 30] = [
+    "conformance/gpu_tensors.pt",
+    "conformance/header.pt",
+    "conformance/many_devices.pt",
+    "conformance/metadata_only.pt",
+    "conformance/protocol0.pt",
+    "conformance/python2_module.pt",
+    "conformance/python2_text.pt",
+    "conformance/storage_slice.pt",
+    "conformance/utils.pt",
+    "legacy/protocol1.pt",
+    "legacy/python2.pt",
+    "legacy/torch03_views.pt",
+    "legacy/trailing.pt",
+    "legacy/two.pt",
+    "offsets/deflated.pt",
+    "offsets/repacked.pt",
+    "zip/comment.pt",
+    "zip/deflated.pt",
+    "zip/dtypes_big.pt",
+    "zip/legacy_build.pt",
+    "zip/mixed_deflate.pt",
+    "zip/no_byteorder.pt",
+    "zip/prefixed.pt",
+    "zip/protocol1.pt",
+    "zip/rebuild_v1.pt",
+    "zip/torch113_layout.pt",
+    "zip/torch16_layout.pt",
+    "zip/trailing.pt",
+    "zip/views_big.pt",
+    "zip/with_dirs.pt",
+];
+
+/// The fixtures of some folders that open, but for TorchScript.
+pub(super) fn files(folders: &[&str]) -> Vec<(String, PathBuf, Checkpoint)> {
+    let mut files = Vec::new();
+    for folder in folders {
+        for entry in std::fs::read_dir(fixtures::folder().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{folder}/{}", path.file_name().unwrap().to_str().unwrap());
+            if !name.ends_with(".pt") {
+                continue;
+            }
+            let options = LoadOptions::new().globals(Globals::inert());
+            if let Some(checkpoint) =
+                options.open(&path).ok().filter(|checkpoint| checkpoint.format() != Format::TorchScript)
+            {
+                files.push((name, path, checkpoint));
+            }
+        }
+    }
+    files.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+    files
+}
+
+/// PyTorch reads this file, and writes no such: one storage under two types.
+const TWO_TYPES: &str = "conformance/two_types.pt";
+
+#[test]
+fn pytorchs_files_are_the_same_when_they_are_saved_again() {
+    let (mut same, mut others) = (0, Vec::new());
+    for (name, path, checkpoint) in files(&["zip", "legacy", "save", "values", "conformance", "offsets"]) {
+        let saved = SaveOptions::like(&checkpoint).and_then(|options| options.to_bytes(&checkpoint));
+        if name == TWO_TYPES {
+            assert!(saved.is_err());
+        } else if saved.expect(&name) == std::fs::read(&path).unwrap() {
+            same += 1;
+        } else {
+            others.push(name);
+        }
+    }
+    assert_eq!(others, OTHERS);
+    assert!(same > 200, "{same}");
+}
+
+/// Everything that a checkpoint says: its value as text, and each tensor with what it shares. Where storages are cut,
+/// offsets are others.
+pub(super) fn told(checkpoint: &Checkpoint, cut: bool) -> Vec<String> {
+    let mut numbers = HashMap::new();
+    let mut lines = Vec::new();
+    for entry in checkpoint.entries() {
+        let tensor = entry.tensor().unwrap();
+        let number = tensor.storage().map(|storage| {
+            let next = numbers.len();
+            *numbers.entry(storage.id()).or_insert(next)
+        });
+        let (offset, location) = match tensor.storage() {
+            Some(storage) if !cut => (Some(tensor.storage_offset()), Some(storage.location().to_string())),
+            _ => (None, None),
+        };
+        lines.push(format!(
+            "{} {} {:?} {:?} {offset:?} {number:?} {location:?} {} {} {} {} {:?} {}",
+            entry.name(),
+            tensor.dtype(),
+            tensor.shape(),
+            tensor.stride(),
+            tensor.requires_grad(),
+            tensor.is_parameter(),
+            tensor.is_conj(),
+            tensor.is_neg(),
+            tensor.layout(),
+            tensor.to_contiguous().map_or_else(|_| "no bytes".into(), |bytes| crate::support::sha256(&bytes)),
+        ));
+    }
+    lines.push(checkpoint.root().to_string());
+    lines
+}
+
+pub(super) fn reopened(name: &str, bytes: Vec<u8>) -> Checkpoint {
+    LoadOptions::new().globals(Globals::inert()).from_bytes(bytes).expect(name)
+}
+
+fn check_content(variants: &[(&str, SaveOptions)], cut: bool) {
+    let mut checked = 0;
+    for (name, _, checkpoint) in files(&["zip", "legacy", "values", "conformance"]) {
+        if name == TWO_TYPES {
+            continue;
+        }
+        let before = told(&checkpoint, cut);
+        for (variant, options) in variants {
+            let saved = options.to_bytes(&checkpoint).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let after = told(&reopened(&name, saved), cut);
+            for (before, after) in before.iter().zip(&after) {
+                assert_eq!(before, after, "{name} as {variant}");
+            }
+            assert_eq!(before.len(), after.len(), "{name} as {variant}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 100 * variants.len(), "{checked}");
+}
+
+#[test]
+fn saved_with_any_options_the_content_is_the_same() {
+    let new = SaveOptions::new;
+    let legacy = || new().format(Format::Legacy).unwrap();
+    check_content(
+        &[
+            ("default", new()),
+            ("protocol 3", new().protocol(3).unwrap()),
+            ("protocol 4", new().protocol(4).unwrap()),
+            ("protocol 5", new().protocol(5).unwrap().alignment(1)),
+            ("legacy", legacy()),
+            ("legacy of protocol 4", legacy().protocol(4).unwrap()),
+            ("big-endian", new().byte_order(ByteOrder::Big)),
+        ],
+        false,
+    );
+}
+
+#[test]
+fn saved_compactly_the_content_is_the_same() {
+    let legacy = SaveOptions::new().format(Format::Legacy).unwrap();
+    check_content(&[("zip", SaveOptions::new().compact(true)), ("legacy", legacy.compact(true))], true);
+}
+
+#[test]
+fn torchscript_is_not_saved() {
+    let folder = fixtures::folder().join("torchscript");
+    let checkpoint = Checkpoint::open(Path::new(&folder).join("traced.pt")).unwrap();
+    assert_eq!(SaveOptions::like(&checkpoint).expect_err("options").kind(), ptser::ErrorKind::Unsupported);
+}

@@ -1,5 +1,7 @@
 //! Where every byte of an archive will lie, known before the first is written.
 
+use std::ops::RangeInclusive;
+
 use super::slot::Slot;
 use crate::error::{Error, Result};
 
@@ -24,8 +26,8 @@ pub(crate) struct Plan {
 
 /// The end records: zip64, its locator, and the old one.
 const ENDS: u64 = 56 + 20 + 22;
-/// The largest alignment: padding and zip64 field together count in 16 bits, whatever the record.
-const ALIGNMENT_MAX: u64 = 65_496;
+/// The alignments that can be written: padding and zip64 field together count in 16 bits, whatever the record.
+pub(crate) const ALIGNMENTS: RangeInclusive<u64> = 1..=65_496;
 /// The directory's size stands in 32 bits.
 const DIRECTORY_MAX: u64 = 0xFFFF_FFFE;
 
@@ -39,9 +41,10 @@ impl Plan {
         records: impl IntoIterator<Item = (&'r str, u64)>,
         alignment: u64,
     ) -> Result<Self> {
-        if !(1..=ALIGNMENT_MAX).contains(&alignment) {
+        if !ALIGNMENTS.contains(&alignment) {
             return Err(Error::misuse(format!(
-                "a storage alignment of {alignment} bytes, expected 1 to {ALIGNMENT_MAX}"
+                "a storage alignment of {alignment} bytes, expected 1 to {}",
+                ALIGNMENTS.end()
             )));
         }
         let overflow = || Error::misuse("an archive of more than 2^64 bytes");

@@ -14,6 +14,7 @@ use std::path::Path;
 pub use self::atomic::Replacement;
 use self::root::root_of;
 use self::sink::{Sink, Stream};
+use crate::archive::ALIGNMENTS;
 use crate::byte_order::ByteOrder;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -101,6 +102,7 @@ impl SaveOptions {
         options.byte_order = checkpoint.byte_order();
         options.root = Some(checkpoint.root_folder().to_owned());
         let alignment = checkpoint.note(".storage_alignment").and_then(|text| text.trim().parse().ok());
+        let alignment = alignment.filter(|alignment| ALIGNMENTS.contains(alignment));
         options.alignment = alignment.unwrap_or(options.alignment);
         let stored = || checkpoint.records().filter(|record| record.size > 0);
         options.crc32 = stored().next().is_none() || stored().any(|record| record.crc32 != 0);

@@ -30,8 +30,9 @@ pub(crate) fn compact<'t>(outline: &mut Outline, tensors: impl Iterator<Item = &
         outline.storages.iter_mut().enumerate().filter(|(place, _)| only_viewed.contains(place))
     {
         let Some(viewed) = viewed.get(&stored.storage.id()) else { continue };
-        let (start, elements) = viewed.beginning();
-        let nbytes = viewed.end.saturating_sub(start);
+        // Views without elements need no bytes, wherever they begin.
+        let (start, elements) = viewed.as_ref().map_or((0, 0), Viewed::beginning);
+        let nbytes = viewed.as_ref().map_or(0, |viewed| viewed.end.saturating_sub(start));
         if nbytes >= stored.storage.nbytes() {
             continue;
         }
@@ -78,22 +79,26 @@ impl Viewed {
 }
 
 /// What is viewed of each storage, by [`Storage::id`](crate::Storage::id).
-fn viewed<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> HashMap<usize, Viewed> {
-    let mut viewed: HashMap<usize, Viewed> = HashMap::new();
+fn viewed<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> HashMap<usize, Option<Viewed>> {
+    let mut viewed: HashMap<usize, Option<Viewed>> = HashMap::new();
     let mut note = |tensor: &Tensor| {
         let Some(storage) = &tensor.storage else { return };
+        viewed.entry(storage.id()).or_default();
+        if let Some((whole, _)) = storage.whole() {
+            viewed.entry(whole.id()).or_default();
+        }
         let size = tensor.dtype.element_size();
         let bytes =
             |elements: usize| elements.div_ceil(tensor.dtype.packing()).checked_mul(size)?.try_into().ok();
         let end = layout::extent(&tensor.shape, &tensor.stride, tensor.storage_offset).and_then(bytes);
         let (start, end) = match (bytes(tensor.storage_offset), end) {
-            // Without elements it views nothing, wherever it begins.
             (Some(start), Some(end)) if layout::numel(&tensor.shape) != Some(0) => (start, end),
             _ => return,
         };
         let element = u64::try_from(size).ok().filter(|_| tensor.dtype.packing() == 1);
         let mut widen = |id: usize, start: u64, end: u64| {
-            let known = viewed.entry(id).or_insert(Viewed { start, end, element });
+            let known = viewed.entry(id).or_default();
+            let known = known.get_or_insert(Viewed { start, end, element });
             known.start = known.start.min(start);
             known.end = known.end.max(end);
             known.element = known.element.filter(|known| Some(*known) == element);
