@@ -33,6 +33,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Saved from candle:
+//!
+//! ```
+//! # let folder = tempfile::tempdir()?;
+//! # std::env::set_current_dir(&folder)?;
+//! # use candle_core::{DType, Device};
+//! # use candle_nn::VarBuilder;
+//! let vars = candle_nn::VarMap::new();
+//! let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+//! let model = candle_nn::linear(64, 10, vb.pp("fc"))?;
+//! ptser::candle::save(&vars, "weights.pt")?;                             // for `torch.load`, weights only
+//!
+//! let weights = ptser::candle::to_state_dict(&vars)?;                    // or with what belongs to it
+//! let checkpoint = ptser::Object::dict([("epoch", ptser::Object::from(3)), ("model_state_dict", weights.into())]);
+//! ptser::SaveOptions::new().save("checkpoint.pt", &checkpoint)?;
+//! # assert_eq!(ptser::Checkpoint::open("checkpoint.pt")?.state_dict()?.len(), 2);
+//! # assert_eq!(ptser::Checkpoint::open("weights.pt")?.state_dict()?.len(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Features: `candle` and `meta` (both by default), `cuda`, `metal`, `candle-cuda`, `candle-metal`, and `serde`
 //! for `Value::deserialize`, which reads what lies beside the tensors into your own types.
 

@@ -71,7 +71,7 @@ mod tests {
         let readme = read(&root().join("README.md"));
         let samples: Vec<&str> =
             readme.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-        assert_eq!(samples.len(), 2);
+        assert_eq!(samples.len(), 3);
         for line in samples.iter().flat_map(|sample| sample.lines()).filter(|line| !line.is_empty()) {
             assert!(compiled.contains(&format!("//! {line}\n")), "not in src/lib.rs: {line}");
         }

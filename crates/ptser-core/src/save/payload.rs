@@ -1,6 +1,7 @@
 //! Bytes on their way into a file, with their CRC.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
 
 use crc32fast::Hasher;
 
@@ -17,8 +18,10 @@ pub(super) struct Payload<'s, W> {
     written: u64,
 }
 
-/// From here on the CRC is calculated beside the writing, not before it.
+/// From here on the CRC is calculated beside the writing. A thread takes a while to begin and to end.
 const LARGE: usize = 4 << 20;
+/// What is hashed at a time: it is in a cache still when it is written.
+const BLOCK: usize = 256 << 10;
 
 impl<'s, W: Write> Payload<'s, W> {
     pub(super) fn new(sink: &'s mut W, crc32: bool) -> Self {
@@ -34,17 +37,14 @@ impl<'s, W: Write> Payload<'s, W> {
         self.written = self.written.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         let Self { sink, hasher, .. } = self;
         let Some(hasher) = hasher else { return Ok(sink.write_all(bytes)?) };
-        if bytes.len() < LARGE {
-            hasher.update(bytes);
-            return Ok(sink.write_all(bytes)?);
+        if bytes.len() >= LARGE {
+            return Ok(hash_beside(hasher, bytes, || sink.write_all(bytes))?);
         }
-        std::thread::scope(|scope| {
-            let hash = scope.spawn(|| hasher.update(bytes));
-            let written = sink.write_all(bytes);
-            // A thread that only hashes does not panic; if it did, that would be told by the scope.
-            drop(hash.join());
-            Ok(written?)
-        })
+        for block in bytes.chunks(BLOCK) {
+            hasher.update(block);
+            sink.write_all(block)?;
+        }
+        Ok(())
     }
 
     /// The bytes of a storage.
@@ -55,5 +55,59 @@ impl<'s, W: Write> Payload<'s, W> {
     /// The CRC of all of it; 0 where none was asked for.
     pub(super) fn finish(self) -> u32 {
         self.hasher.map_or(0, Hasher::finalize)
+    }
+}
+
+/// Hashes bytes in a thread of their own while they are written. What it has not come to by then, where processors
+/// are busy, is not waited for: it is hashed from the other end.
+fn hash_beside(hasher: &mut Hasher, bytes: &[u8], write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let blocks = Mutex::new(bytes.chunks(BLOCK));
+    let next = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let next_back = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next_back();
+    std::thread::scope(|scope| {
+        let front = || {
+            while let Some(block) = next() {
+                hasher.update(block);
+            }
+        };
+        // Where there can be no thread, nothing is left out.
+        let beside = std::thread::Builder::new().spawn_scoped(scope, front);
+        write()?;
+        let mut back = Hasher::new();
+        while let Some(block) = next_back() {
+            let mut hasher = Hasher::new();
+            hasher.update(block);
+            hasher.combine(&back);
+            back = hasher;
+        }
+        // A thread that only hashes does not panic; if it did, that would be told by the scope.
+        drop(beside.map(|thread| thread.join()));
+        Ok::<_, io::Error>(back)
+    })
+    .map(|back| hasher.combine(&back))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However the work is shared, the CRC is that of all bytes in their order.
+    #[test]
+    fn hashing_beside_slow_and_fast_writing_is_hashing() {
+        let bytes: Vec<u8> = (0..LARGE + 12_345).map(|place| (place % 251) as u8).collect();
+        let mut expected = Hasher::new();
+        expected.update(b"before");
+        expected.update(&bytes);
+        let expected = expected.finalize();
+        for pause in [0, 1, 5] {
+            let mut hasher = Hasher::new();
+            hasher.update(b"before");
+            let write = || {
+                std::thread::sleep(std::time::Duration::from_millis(pause));
+                Ok(())
+            };
+            hash_beside(&mut hasher, &bytes, write).unwrap();
+            assert_eq!(hasher.finalize(), expected, "{pause}");
+        }
     }
 }
