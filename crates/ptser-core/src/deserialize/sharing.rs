@@ -23,7 +23,7 @@ pub(super) struct Sharing {
 impl Sharing {
     /// Leaves room for every value several times, and for lists whose members are one and the same.
     pub(super) fn among(values: usize) -> Self {
-        let left = values.saturating_mul(8).saturating_add(1 << 22);
+        let left = values.saturating_mul(8).saturating_add(1 << 19);
         Self { seen: RefCell::default(), left: Cell::new(left) }
     }
 
