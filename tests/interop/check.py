@@ -32,7 +32,8 @@ def same_entries(found, expected, cut):
     if cut:
         found, expected = without_cut(found), without_cut(expected)
     for one, other in zip(found, expected):
-        if one != other:
+        # What is not read is called otherwise by another unpickler.
+        if one != other and not one["kind"] == other["kind"] == "unread":
             return f"found {one}, expected {other}"
     return None if len(found) == len(expected) else f"{len(found)} entries, expected {len(expected)}"
 
