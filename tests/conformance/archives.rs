@@ -3,11 +3,14 @@
 use std::io::Cursor;
 use std::path::PathBuf;
 
-use ptser::{ByteOrder, Checkpoint, ErrorKind, Format, Globals, LoadOptions};
+use ptser::{
+    ByteOrder, Checkpoint, DType, ErrorKind, Format, Globals, LoadOptions, Location, Object, SaveOptions,
+    Storage, Tensor,
+};
 use serde_json::json;
 
 use crate::support::sha256;
-use crate::{fixtures, given};
+use crate::{fixtures, given, saved};
 
 #[test]
 fn test_serialization_zipfile_utils() {
@@ -25,6 +28,23 @@ fn test_serialization_zipfile_utils() {
         }
         assert_eq!(checkpoint.note("c"), None);
         assert_eq!(checkpoint.note("d"), None);
+    }
+    // What is written: records by their names and with their checksums, as another reader finds them.
+    let checkpoint = fixtures::open("state_dict.pt");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state_dict.pt");
+    SaveOptions::new().save(&path, &checkpoint).unwrap();
+    let mut stream = Vec::new();
+    SaveOptions::new().root_folder("state_dict").write(&mut stream, &checkpoint).unwrap();
+    assert!(std::fs::read(&path).unwrap() == stream);
+    let mut archive = zip::ZipArchive::new(Cursor::new(stream)).unwrap();
+    let records: Vec<String> = checkpoint.records().map(|record| record.name.to_string()).collect();
+    assert_eq!(archive.len(), records.len());
+    for (place, name) in records.iter().enumerate() {
+        let mut record = archive.by_index(place).unwrap();
+        assert_eq!(record.name().unwrap(), format!("state_dict/{name}"));
+        // Which fails where the checksum is another.
+        std::io::copy(&mut record, &mut std::io::sink()).unwrap();
     }
 }
 
@@ -59,6 +79,26 @@ fn test_serialization_zipfile() {
     // PyTorch itself hands a path beyond ASCII over as an open file, and then calls the root folder so.
     assert_eq!(fixtures::open("naïve_模型.pt").root_folder(), "archive");
     assert_eq!(fixtures::open("checkpoint_epoch_0100.pt").root_folder(), "checkpoint_epoch_0100");
+    let checkpoint = given::open("aliases.pt");
+    let root = |path: &std::path::Path| Checkpoint::open(path).unwrap().root_folder().to_owned();
+    for (name, expected) in [("aliases.pt", "aliases"), ("模型 naïve.pt", "archive")] {
+        let path = folder.path().join(name);
+        SaveOptions::new().root_folder(expected).save(&path, &checkpoint).unwrap();
+        assert!(
+            std::fs::read(&path).unwrap()
+                == SaveOptions::new().root_folder(expected).to_bytes(&checkpoint).unwrap()
+        );
+        SaveOptions::new().save(&path, &checkpoint).unwrap();
+        // The folder's name is beyond ASCII, too.
+        assert_eq!(root(&path), "archive");
+        given::check("aliases.pt", &Checkpoint::open(&path).unwrap());
+    }
+    let plain = tempfile::tempdir().unwrap();
+    SaveOptions::new().save(plain.path().join("some.model.pt"), &checkpoint).unwrap();
+    assert_eq!(root(&plain.path().join("some.model.pt")), "some.model");
+    let mut file = std::fs::File::create(&elsewhere).unwrap();
+    SaveOptions::new().write(&mut file, &checkpoint).unwrap();
+    assert_eq!(root(&elsewhere), "archive");
 }
 
 #[test]
@@ -92,6 +132,20 @@ fn test_pathlike_serialization() {
             assert_eq!(fixtures::contents(&checkpoint.unwrap()), expected);
         }
     }
+    let (folder, checkpoint) = (tempfile::tempdir().unwrap(), fixtures::open("state_dict.pt"));
+    let path = folder.path().join("state_dict.pt");
+    let (save, written) = (SaveOptions::new().durable(false), fixtures::bytes("state_dict.pt"));
+    let check = |saved: ptser::Result<()>| {
+        saved.unwrap();
+        assert!(std::fs::read(&path).unwrap() == written);
+        std::fs::remove_file(&path).unwrap();
+    };
+    check(save.save(path.to_str().unwrap(), &checkpoint));
+    check(save.save(String::from(path.to_str().unwrap()), &checkpoint));
+    check(save.save(path.as_path(), &checkpoint));
+    check(save.save(&path, &checkpoint));
+    check(save.save(path.as_os_str(), &checkpoint));
+    check(save.save(path.clone(), &checkpoint));
 }
 
 #[test]
@@ -103,6 +157,15 @@ fn test_serialization_byteorder_mark() {
         assert!(checkpoint.storages().iter().all(|storage| storage.byte_order() == order));
     }
     assert_eq!(given::open("byte_order/lstm_le.pt").note("byteorder"), None);
+    let checkpoint = given::open("byte_order/lstm_le.pt");
+    for order in [ByteOrder::Little, ByteOrder::Big] {
+        let saved = saved::open(SaveOptions::new().byte_order(order).to_bytes(&checkpoint).unwrap());
+        assert_eq!((saved.note("byteorder").as_deref(), saved.byte_order()), (Some(order.name()), order));
+        assert_eq!(fixtures::contents(&saved), fixtures::contents(&checkpoint));
+    }
+    // By default this machine's.
+    let saved = saved::open(SaveOptions::new().to_bytes(&checkpoint).unwrap());
+    assert_eq!(saved.note("byteorder").as_deref(), Some(ByteOrder::NATIVE.name()));
 }
 
 #[test]
@@ -116,6 +179,16 @@ fn test_crc32_options() {
     assert!(sums(&with).iter().all(|&there| there));
     assert!(without.records().all(|record| record.crc32 == 0));
     assert!(sums(&without).contains(&false));
+    saved::identical_zip("buffer.pt", |options| options);
+    saved::identical_zip("crc_off.pt", |options| options.crc32(false));
+    // Other readers mind.
+    let read = |crc32: bool| {
+        let saved = SaveOptions::new().crc32(crc32).to_bytes(&with).unwrap();
+        let mut archive = zip::ZipArchive::new(Cursor::new(saved)).unwrap();
+        let mut record = archive.by_index(0).unwrap();
+        std::io::copy(&mut record, &mut std::io::sink())
+    };
+    assert!(read(true).is_ok() && read(false).unwrap_err().to_string().contains("checksum"));
 }
 
 #[test]
@@ -148,6 +221,9 @@ fn test_serialization_with_header() {
 fn test_has_format_version() {
     assert_eq!(fixtures::open("linear_align64.pt").note(".format_version").as_deref(), Some("1"));
     assert_eq!(fixtures::open("torch113_layout.pt").note(".format_version"), None);
+    let old = fixtures::open("torch113_layout.pt");
+    let saved = saved::open(SaveOptions::new().to_bytes(&old).unwrap());
+    assert_eq!(saved.note(".format_version").as_deref(), Some("1"));
 }
 
 /// PyTorch reads some records only to forget them, and then fails where one is damaged; nothing that is not needed is
@@ -201,6 +277,29 @@ fn test_storage_alignment() {
         let mapped = LoadOptions::new().mmap(true).open(fixtures::path(file)).unwrap();
         assert_eq!(fixtures::contents(&mapped), fixtures::contents(&checkpoint));
     }
+    // Made here, with and without data.
+    let zeros = |shape: &[usize]| {
+        let nbytes = shape.iter().product::<usize>() * 4;
+        let storage = Storage::from_bytes(Some(DType::Float32), Location::cpu(), vec![0; nbytes]);
+        Tensor::contiguous(storage, DType::Float32, shape).unwrap()
+    };
+    let linear = Object::ordered_dict_with(
+        [("weight".to_owned(), zeros(&[10, 10])), ("bias".to_owned(), zeros(&[10]))],
+        [("_metadata", Object::ordered_dict([(String::new(), Object::dict([("version", 1)]))]))],
+    );
+    for (alignment, offsets) in [(64, [832, 1344]), (4096, [20480, 24576])] {
+        for skip in [false, true] {
+            let options = SaveOptions::new().alignment(alignment).skip_data(skip);
+            let saved = saved::open(options.to_bytes(&linear).unwrap());
+            let found: Vec<u64> = saved
+                .storages()
+                .iter()
+                .map(|storage| storage.checkpoint_offset().unwrap().unwrap())
+                .collect();
+            assert_eq!(found, offsets, "{alignment}");
+        }
+        saved::identical_zip(&format!("linear_align{alignment}.pt"), |options| options.alignment(alignment));
+    }
 }
 
 /// Offsets by PyTorch's formula are those in the records' headers, and the data is found there.
@@ -230,4 +329,8 @@ fn test_serialization_new_format_old_format_compat() {
     given::check("both_old.pt", &old);
     assert_eq!(new.tensors().count(), 30);
     assert_eq!(fixtures::contents(&new), fixtures::contents(&old));
+    saved::again("both_new.pt");
+    saved::again("both_old.pt");
+    saved::identical("both_new.pt");
+    saved::identical("both_old.pt");
 }

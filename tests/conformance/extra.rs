@@ -1,10 +1,10 @@
 //! What PyTorch's tests leave out, or PyTorch gets wrong.
 
-use ptser::{ByteOrder, Checkpoint, DType, ErrorKind, LoadOptions, Mmap, Reason, ValueKind};
+use ptser::{ByteOrder, Checkpoint, DType, ErrorKind, LoadOptions, Mmap, Reason, SaveOptions, ValueKind};
 
 use crate::build::{self, Record};
 use crate::large::Sparse;
-use crate::{fixtures, given, tree};
+use crate::{fixtures, given, saved, tree};
 
 /// The digits say what wrote a file and what is in it; a reader has no use for them, and judges nothing by them.
 #[test]
@@ -19,6 +19,12 @@ fn serialization_id_is_told_and_not_judged() {
         let changed = Checkpoint::from_bytes(bytes).unwrap();
         assert_eq!(changed.note(".data/serialization_id"), Some("7".repeat(40)));
         assert_eq!(fixtures::contents(&changed), fixtures::contents(&fixtures::open(file)));
+    }
+    // Written, they are PyTorch's.
+    for (file, id) in given::facts("serialization_id").as_object().unwrap() {
+        let checkpoint = fixtures::open(file);
+        let saved = SaveOptions::like(&checkpoint).unwrap().to_bytes(&checkpoint).unwrap();
+        assert_eq!(saved::open(saved).note(".data/serialization_id").as_deref(), id.as_str(), "{file}");
     }
 }
 
@@ -195,6 +201,20 @@ fn alignments_of_every_size_are_read() {
     let error = fixtures::read_all(&LoadOptions::new(), bytes).unwrap_err();
     assert!(matches!(error.reason(), Reason::Version { found } if found == "ZZ"), "{error}");
     assert_eq!(error.record(), Some("version"));
+    // Those that do not fit are not written.
+    let checkpoint = fixtures::open("buffer.pt");
+    for alignment in [1, 3, 48, 32_768, 65_496] {
+        let saved = SaveOptions::new().alignment(alignment).to_bytes(&checkpoint).unwrap();
+        let saved = saved::open(saved);
+        assert_eq!(fixtures::contents(&saved), fixtures::contents(&checkpoint), "{alignment}");
+        for storage in saved.storages() {
+            assert!(storage.checkpoint_offset().unwrap().unwrap().is_multiple_of(alignment), "{alignment}");
+        }
+    }
+    for alignment in [0, 65_497, 131_072] {
+        let error = SaveOptions::new().alignment(alignment).to_bytes(&checkpoint).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse, "{alignment}");
+    }
 }
 
 /// PyTorch finds records by their names in any case.
@@ -256,4 +276,27 @@ fn dicts_of_a_thousand_entries_end_with_an_empty_batch() {
     assert_eq!(checkpoint.root().get("after").unwrap().len(), 2000);
     let bytes = given::bytes("thousand.pt");
     assert_eq!(bytes.windows(3).filter(|window| window == b"u(u").count(), 2);
+}
+
+/// Deterministic, and the same bytes: `tests/suite/save` builds many more objects, in Rust.
+#[test]
+fn files_are_pytorchs_byte_for_byte() {
+    for name in [
+        "dtypes.pt",
+        "views.pt",
+        "shared.pt",
+        "params.pt",
+        "sparse.pt",
+        "quantized.pt",
+        "values.pt",
+        "many.pt",
+    ] {
+        saved::identical_zip(name, |options| options);
+        saved::identical_zip(name, |options| options);
+    }
+    for protocol in [2, 3, 4, 5] {
+        saved::identical_zip(&format!("protocol{protocol}.pt"), |options| {
+            options.protocol(protocol).unwrap()
+        });
+    }
 }

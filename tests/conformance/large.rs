@@ -5,10 +5,13 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex};
 
-use ptser::{ByteOrder, Checkpoint, DType, Format, Globals, LoadOptions, ReadAt, Tensor, ValueKind};
+use ptser::{
+    ByteOrder, Checkpoint, DType, Format, Globals, LoadOptions, ReadAt, SaveOptions, Tensor, ValueKind,
+};
 
 use crate::given;
 use crate::readers::Counting;
+use crate::saved::Sink;
 
 /// A file of which little is there.
 #[derive(Clone)]
@@ -145,6 +148,23 @@ fn check_edges(name: &str, checkpoint: &Checkpoint) {
     }
 }
 
+/// Without data, storages lie where they lie in PyTorch's file.
+fn check_written(name: &str, checkpoint: &Checkpoint) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.pt");
+    let options = SaveOptions::like(checkpoint).unwrap().durable(false).skip_data(true);
+    options.save(&path, checkpoint).unwrap();
+    let written = Checkpoint::open(&path).unwrap();
+    for (tensor_name, tensor) in written.tensors() {
+        let start = tensor.storage().unwrap().checkpoint_offset().unwrap().unwrap();
+        assert_eq!(given::facts(name)["offsets"][tensor_name], start, "{tensor_name}");
+    }
+    let sizes = |checkpoint: &Checkpoint| -> Vec<(String, u64)> {
+        checkpoint.records().map(|record| (record.name.to_string(), record.size)).collect()
+    };
+    assert_eq!(sizes(&written), sizes(checkpoint));
+}
+
 #[test]
 fn test_serialization_filelike_stress() {
     let source = Sparse::open("stress.segments", by_place);
@@ -156,13 +176,19 @@ fn test_serialization_filelike_stress() {
     let bytes = tensor.to_contiguous().unwrap();
     assert_eq!(bytes.len(), 5003 * 2999 * 4);
     assert!(bytes.iter().zip(start..).all(|(&byte, place)| byte == by_place(place)));
+    let mut sink = Sink::new(4093, usize::MAX);
+    SaveOptions::new().write(&mut sink, &checkpoint).unwrap();
+    let written = Checkpoint::from_bytes(sink.bytes).unwrap();
+    assert!(written.tensor("w").unwrap().to_contiguous().unwrap() == bytes);
 }
 
 #[test]
 fn test_serialization_2gb_file() {
     let source = Sparse::open("two_gigabytes.segments", by_place);
     assert!(source.size() > 1 << 31);
-    check_edges("two_gigabytes.segments", &LoadOptions::new().source(source).unwrap());
+    let checkpoint = LoadOptions::new().source(source).unwrap();
+    check_edges("two_gigabytes.segments", &checkpoint);
+    check_written("two_gigabytes.segments", &checkpoint);
 }
 
 /// Descriptors and offsets behind 4 GiB have other sizes than those before.
@@ -179,6 +205,7 @@ fn test_serialization_4gb_file() {
     assert_eq!(checkpoint.tensor("third").unwrap().dtype(), DType::Float8E4M3Fn);
     let record = |key: &str| checkpoint.records().find(|record| record.name == key).unwrap().size;
     assert_eq!((record("data/0"), record("data/1"), record("data/2")), (4_294_967_316, 1, 3));
+    check_written("four_gigabytes.segments", &checkpoint);
     check_edges("four_gigabytes.segments", &Checkpoint::read(Reader::new(source, usize::MAX)).unwrap());
 }
 

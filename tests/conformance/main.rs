@@ -35,6 +35,8 @@ mod meta;
 #[path = "../support/readers.rs"]
 mod readers;
 #[cfg(test)]
+mod saved;
+#[cfg(test)]
 mod scans;
 #[cfg(test)]
 mod sharing;

@@ -3,11 +3,11 @@
 use std::io::Write;
 
 use ptser::{
-    Checkpoint, DType, Encoding, ErrorKind, Format, Globals, LoadOptions, Mmap, Reason, Storage, Tensor,
-    Value, ValueKind,
+    Checkpoint, DType, Encoding, ErrorKind, Format, Globals, LoadOptions, Location, Mmap, Object, Reason,
+    SaveOptions, Storage, Tensor, Value, ValueKind,
 };
 
-use crate::{fixtures, given};
+use crate::{fixtures, given, saved};
 
 fn tensor(value: Value<'_>) -> &Tensor {
     value.as_tensor().unwrap()
@@ -84,6 +84,8 @@ fn test_serialization() {
     let options = LoadOptions::new().globals(Globals::inert());
     check_aliases(&options);
     check_python2(&options);
+    saved::check("aliases.pt");
+    saved::check("aliases_legacy.pt");
 }
 
 #[test]
@@ -91,6 +93,8 @@ fn test_serialization_safe() {
     let options = LoadOptions::new().globals(Globals::weights_only());
     check_aliases(&options);
     check_python2(&options);
+    saved::check("aliases.pt");
+    saved::check("aliases_legacy.pt");
 }
 
 #[test]
@@ -137,6 +141,7 @@ fn test_serialization_dtype() {
         assert_eq!(odd.to_contiguous().unwrap()[..size], mark);
         assert_ne!(even.to_contiguous().unwrap()[..size], mark);
     }
+    saved::check("v3_views.pt");
 }
 
 /// An empty storage is of every type at once.
@@ -161,6 +166,7 @@ fn test_save_different_dtype_unallocated() {
         dtypes.dedup();
         assert_eq!(dtypes.len(), 12);
     }
+    saved::check("unallocated.pt");
 }
 
 /// PyTorch's writer refuses one storage under two types, and its reader takes it where both are of one size.
@@ -180,6 +186,21 @@ fn test_save_different_dtype_error() {
         (error.kind(), error.record(), error.tensor()),
         (ErrorKind::Malformed, Some("data/0"), Some("longs"))
     );
+    // Writing them is refused, made here or read.
+    let bytes = Storage::from_bytes(None, Location::cpu(), [0; 8]);
+    let view = |dtype: DType| Tensor::contiguous(bytes.clone(), dtype, [8 / dtype.element_size()]).unwrap();
+    let both = Object::list([view(DType::Float32), view(DType::Int64)]);
+    let other =
+        Object::list([view(DType::Float32).into(), Object::storage(bytes.clone(), Some(DType::Int16))]);
+    for refused in [
+        SaveOptions::new().to_bytes(&both),
+        SaveOptions::new().to_bytes(&other),
+        SaveOptions::new().to_bytes(&checkpoint),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse);
+        assert!(error.to_string().contains("view the same data as different types"), "{error}");
+    }
 }
 
 #[test]

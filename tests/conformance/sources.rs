@@ -5,9 +5,10 @@ use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex};
 
 use flate2::read::GzDecoder;
-use ptser::{ByteOrder, Checkpoint, DType, ErrorKind, Format, LoadOptions, ReadAt, Reason};
+use ptser::{ByteOrder, Checkpoint, DType, ErrorKind, Format, LoadOptions, ReadAt, Reason, SaveOptions};
 
 use crate::readers::{Memory, Stammering};
+use crate::saved::Sink;
 use crate::{fixtures, given};
 
 fn inflated(name: &str) -> Vec<u8> {
@@ -16,11 +17,22 @@ fn inflated(name: &str) -> Vec<u8> {
     bytes
 }
 
+/// Writes a checkpoint to a sink that takes so many bytes at a time.
+fn check_sink(most: usize) {
+    for name in ["aliases.pt", "aliases_legacy.pt"] {
+        let checkpoint = given::open(name);
+        let mut sink = Sink::new(most, usize::MAX);
+        SaveOptions::like(&checkpoint).unwrap().write(&mut sink, &checkpoint).unwrap();
+        assert!(sink.bytes == given::bytes(name), "{name}");
+    }
+}
+
 #[test]
 fn test_serialization_filelike() {
     for name in ["aliases.pt", "aliases_legacy.pt"] {
         given::check(name, &Checkpoint::read(Cursor::new(given::bytes(name))).unwrap());
     }
+    check_sink(usize::MAX);
 }
 
 #[test]
@@ -71,6 +83,7 @@ fn test_serialization_filelike_api_requirements() {
         given::check(name, &Checkpoint::read(Least(Cursor::new(given::bytes(name)))).unwrap());
         given::check(name, &LoadOptions::new().source(Memory(given::bytes(name))).unwrap());
     }
+    check_sink(usize::MAX);
 }
 
 #[test]
@@ -79,6 +92,7 @@ fn test_serialization_filelike_missing_attrs() {
         let reader = Stammering::new(Cursor::new(given::bytes(name)));
         given::check(name, &Checkpoint::read(reader).unwrap());
     }
+    check_sink(7);
 }
 
 /// Notes where in memory it was asked to read to.
@@ -174,6 +188,19 @@ fn test_serialization_filelike_exceptions() {
         // The first call fails, and at last none does.
         assert!(!outcomes[0] && !outcomes[1] && outcomes[398] && outcomes[399], "{name}");
         assert_eq!(failing(usize::MAX, usize::MAX, true).unwrap_err().kind(), ErrorKind::Io);
+    }
+    // Sinks that fail at each of the calls in turn.
+    for name in ["aliases.pt", "aliases_legacy.pt"] {
+        let checkpoint = given::open(name);
+        let write = |calls: usize| SaveOptions::new().write(Sink::new(50, calls), &checkpoint);
+        let first = (0..10_000).find(|&calls| match write(calls) {
+            Ok(()) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                false
+            }
+        });
+        assert!(first.unwrap() > 30, "{first:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use ptser::{
 use serde_json::json;
 
 use crate::support::sha256;
-use crate::{fixtures, given};
+use crate::{fixtures, given, saved};
 
 fn check_layouts(options: &LoadOptions) {
     let checkpoint = options.open(given::path("sparse_layouts.pt")).unwrap();
@@ -41,11 +41,13 @@ fn check_layouts(options: &LoadOptions) {
 #[test]
 fn test_serialization_sparse() {
     check_layouts(&LoadOptions::new().globals(Globals::inert()));
+    saved::check("sparse_layouts.pt");
 }
 
 #[test]
 fn test_serialization_sparse_safe() {
     check_layouts(&LoadOptions::new());
+    saved::check("sparse_layouts.pt");
 }
 
 /// Opens a file, and reads the indices of its only sparse tensor: neither gives a value.

@@ -2,7 +2,7 @@
 
 use ptser::{Checkpoint, DType, TensorKind, Value, ValueKind};
 
-use crate::given;
+use crate::{given, saved};
 
 /// A file whose only class beyond PyTorch's list is this one.
 fn open(file: &str, class: &str) -> Checkpoint {
@@ -32,6 +32,8 @@ fn test_serialization_uintx_intx() {
         let error = tensor.to_contiguous().unwrap_err();
         assert!(error.to_string().contains("wrapper subclass"), "{error}");
     }
+    saved::identical("uint4.pt");
+    saved::identical("int4.pt");
 }
 
 #[test]
@@ -46,6 +48,7 @@ fn test_tensor_subclass_wrapper_serialization() {
     halves(root.get("inner").unwrap());
     let names: Vec<&str> = checkpoint.tensors().map(|(name, _)| name).collect();
     assert_eq!(names, ["", ".inner"]);
+    saved::identical("wrapping.pt");
 }
 
 /// A state that is what the class made of it: a tuple.
@@ -63,6 +66,7 @@ fn test_tensor_subclass_getstate_overwrite() {
     assert_eq!(root.attributes().count(), 0);
     let names: Vec<&str> = checkpoint.tensors().map(|(name, _)| name).collect();
     assert_eq!(names, ["", "#state.1"]);
+    saved::identical("stateful.pt");
 }
 
 #[test]
@@ -75,4 +79,5 @@ fn test_empty_class_serialization() {
         assert_eq!((given::floats(tensor), tensor.shape()), (numbers.clone(), [numbers.len()].as_slice()));
         assert_eq!(value.attributes().count(), 0);
     }
+    saved::identical("subclass.pt");
 }

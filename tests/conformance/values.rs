@@ -2,7 +2,7 @@
 
 use ptser::{DType, ErrorKind, Globals, Layout, LoadOptions, Location, TensorKind, ValueKind};
 
-use crate::{fixtures, given};
+use crate::{fixtures, given, saved};
 
 #[test]
 fn test_serialize_device() {
@@ -53,6 +53,7 @@ fn test_meta_serialization() {
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("meta"), "{error}");
     }
+    saved::check("meta_linear.pt");
 }
 
 #[test]
@@ -80,6 +81,7 @@ fn test_serialization_python_attr() {
             assert_eq!(value.attributes().count(), 2);
         }
     }
+    saved::check("python_attr.pt");
 }
 
 #[test]
@@ -105,6 +107,7 @@ fn test_serialization_math_bits() {
         let checkpoint = LoadOptions::new().open(path).unwrap();
         fixtures::check_tensors("conj_neg.pt", &checkpoint, &told["tensors"]);
     }
+    saved::check("math_bits.pt");
 }
 
 #[test]
@@ -121,6 +124,8 @@ fn test_serialization_byte_literal() {
         let empty = options.open(fixtures::path("values_empty_bytes.pt")).unwrap();
         assert!(matches!(empty.root().get("empty").unwrap().kind(), ValueKind::Bytes(b"")));
     }
+    saved::check("bytes.pt");
+    saved::check("bytearray.pt");
 }
 
 #[test]
@@ -153,6 +158,7 @@ fn test_save_load_preserves_dtype() {
             );
         }
     }
+    saved::check("preserves_dtype.pt");
 }
 
 #[test]
@@ -163,6 +169,7 @@ fn test_sets_are_loadable_with_weights_only() {
     let mut items: Vec<i64> = checkpoint.root().items().map(|item| item.as_i64().unwrap()).collect();
     items.sort_unstable();
     assert_eq!(items, [1, 2, 3]);
+    saved::check("set.pt");
 }
 
 /// PyTorch hands such a path to the safetensors package.

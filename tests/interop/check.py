@@ -11,8 +11,10 @@ import sys
 import warnings
 
 import torch
+import torch.distributed.tensor  # which must be there for its tensors to be loaded
 
 import describe
+from tensors import UNTYPED
 
 # Of what is told of a tensor, what does not change when it is saved in a list, by itself.
 KEPT = ("dtype", "shape", "layout", "requires_grad", "stride", "is_conj", "is_neg", "sha256", "is_coalesced", "scale",
@@ -30,7 +32,8 @@ def same_entries(found, expected, cut):
     if cut:
         found, expected = without_cut(found), without_cut(expected)
     for one, other in zip(found, expected):
-        if one != other:
+        # What is not read is called otherwise by another unpickler.
+        if one != other and not one["kind"] == other["kind"] == "unread":
             return f"found {one}, expected {other}"
     return None if len(found) == len(expected) else f"{len(found)} entries, expected {len(expected)}"
 
@@ -62,7 +65,10 @@ def check(folder, line, expected):
         mode, value = describe.load(file)
         found = describe.describe(mode, value)["entries"]
     if "paths" in line:
-        if mode != "weights_only":
+        # PyTorch fails where an untyped storage wants a gradient: `rebuild_v3` in `describe.py`.
+        bug = any(getattr(torch, entry["dtype"][6:]) in UNTYPED and entry["requires_grad"]
+                  for entry in found if entry["kind"] == "tensor")
+        if mode != "weights_only" and not bug:
             return "it does not load as weights only"
         return same_list(found, contents["entries"], line["paths"])
     if line["file"].endswith("_default.pt") and expected["writer"] == "zip" and mode != contents["mode"]:

@@ -13,7 +13,8 @@ import torch
 
 
 def differs(tensor, entry):
-    values = tensor.detach().contiguous().reshape(-1).clone()
+    values = torch.empty(tensor.numel(), dtype=tensor.dtype)
+    values.copy_(tensor.detach().reshape(-1))
     data = values.view(torch.uint8).numpy().tobytes() if values.numel() else b""
     found = {"shape": list(tensor.shape), "stride": list(tensor.stride()), "dtype": str(tensor.dtype),
              "storage_offset": tensor.storage_offset(), "requires_grad": tensor.requires_grad,

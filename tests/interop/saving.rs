@@ -57,6 +57,8 @@ pub(crate) fn save_again(cases: &[Case], folder: &Path) -> Vec<String> {
                 Ok(()) => {
                     push(&mut lines, json!({"file": file, "of": case.line(), "cut": way.contains("compact")}))
                 }
+                // Which the older protocols cannot say.
+                Err(error) if error.to_string().contains("keyword arguments of a constructor") => {}
                 Err(error) => failures.push(format!("{} as {way}: {error}", case.name())),
             }
         }

@@ -31,7 +31,7 @@ pub(super) fn all() -> Vec<(String, SaveOptions, Object)> {
         .map(|(name, options, object)| (name.to_owned(), options, object)),
     );
     for protocol in 2..=5 {
-        for (name, make) in [("assorted", assorted as fn() -> Object), ("long", long)] {
+        for (name, make) in [("assorted", assorted as fn() -> Object), ("modules", modules), ("long", long)] {
             let with = |options: SaveOptions| options.protocol(protocol).unwrap();
             all.push((format!("{name}_protocol_{protocol}"), with(new()), make()));
             all.push((format!("{name}_legacy_{protocol}"), with(legacy()), make()));
@@ -63,6 +63,26 @@ fn assorted() -> Object {
         "p" => floats(&[1]).with_parameter(true).with_requires_grad(true),
         "dev" => ptser::Location::cpu(),
         "l" => ptser::Layout::Strided,
+    ])
+}
+
+/// Keys that are one text with the names of modules, where those are identifiers.
+fn modules() -> Object {
+    Object::dict(entries![
+        "torch" => Object::size([1]),
+        "collections" => Object::ordered_dict::<Object, Object>([]),
+        "builtins" => Object::byte_array(*b"ab"),
+        "torch._utils" => floats(&[1]),
+        "dtypes" => Object::list([DType::Float32, DType::Int8, DType::QInt8]),
+        "globals" => Object::list([
+            Object::global("torch", "Tensor"),
+            Object::global("torch", "per_tensor_affine"),
+            Object::global("builtins", "set"),
+            Object::global("collections", "OrderedDict"),
+            ptser::Layout::Strided.into(),
+        ]),
+        "latin1" => Object::bytes(*b"abc"),
+        "_codecs" => Object::set([1]),
     ])
 }
 

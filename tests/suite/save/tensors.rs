@@ -212,3 +212,38 @@ fn read() -> Vec<(&'static str, Object)> {
         ("quantized", tensors("quantized", &["tensor", "wide", "channel", "float", "four"])),
     ]
 }
+
+/// Types without a storage class are saved by bytes, and so are storages of them.
+#[test]
+fn storages_of_types_without_a_class_are_saved_as_bytes() {
+    let shorts = storage(DType::UInt16, 4);
+    let view = view(&shorts, DType::UInt16, &[4], &[1], 0);
+    let saved = |dtype| {
+        let storage = Object::storage(shorts.clone(), dtype);
+        SaveOptions::new().to_bytes(&Object::list(objects![view.clone(), storage])).unwrap()
+    };
+    assert!(saved(None) == saved(Some(DType::UInt16)));
+    let checkpoint = Checkpoint::from_bytes(saved(Some(DType::UInt16))).unwrap();
+    assert_eq!(checkpoint.storages()[0].nbytes(), 8);
+}
+
+/// In the other byte order numbers are turned by the type that they are saved as, whatever their storage was called.
+#[test]
+fn big_endian_files_hold_the_same_numbers() {
+    let bytes: Vec<u8> = (0..16).collect();
+    for own in [None, Some(DType::UInt8), Some(DType::Float32)] {
+        let storage = Storage::from_bytes(own, "cpu".into(), bytes.clone());
+        let tensor = Tensor::contiguous(storage, DType::Float32, [4]).unwrap();
+        let half = view(&Storage::from_bytes(own, "cpu".into(), bytes.clone()), DType::UInt16, &[8], &[1], 0);
+        let object = Object::list([tensor, half]);
+        for order in [ptser::ByteOrder::Little, ptser::ByteOrder::Big] {
+            let saved = SaveOptions::new().byte_order(order).to_bytes(&object).unwrap();
+            let found = Checkpoint::from_bytes(saved).unwrap();
+            assert_eq!(found.byte_order(), order);
+            for (name, tensor) in found.tensors() {
+                let native = tensor.to_contiguous_in(ptser::ByteOrder::NATIVE).unwrap();
+                assert_eq!(*native, *bytes, "{name} of {own:?} {order:?}");
+            }
+        }
+    }
+}

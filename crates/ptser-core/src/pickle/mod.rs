@@ -21,5 +21,5 @@ pub(crate) use extent::pickle_len;
 pub(crate) use graph::{Call, Graph, More, Node, NodeId, Object, Symbol, SymbolId};
 pub(crate) use machine::run;
 pub(crate) use scan::scan;
-pub(crate) use spelling::spell;
+pub(crate) use spelling::{Literals, spell};
 pub(crate) use writer::write;

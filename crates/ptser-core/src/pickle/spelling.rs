@@ -5,13 +5,42 @@ use std::collections::HashMap;
 use super::graph::{Call, Graph, Node, NodeId, Object, Run, Span, Symbol, SymbolId};
 use crate::error::{Reason, Result};
 
-/// Makes a graph one that [`write`](super::write) can write in a protocol from 2 to 5. `latin1` is the text that is one
-/// object with that constant of CPython's pickler.
+/// Texts that are one object each, as Python interns them.
+#[derive(Debug, Default)]
+pub(crate) struct Literals {
+    texts: HashMap<Box<str>, NodeId>,
+    /// Names of modules that are no identifiers, which a literal of the same text is not one with.
+    modules: HashMap<Box<str>, NodeId>,
+}
+
+impl Literals {
+    /// The text as a literal.
+    pub(crate) fn text(&mut self, graph: &mut Graph, text: &str) -> Result<NodeId> {
+        one(&mut self.texts, graph, text)
+    }
+
+    /// The name of a module.
+    pub(crate) fn module(&mut self, graph: &mut Graph, name: &str) -> Result<NodeId> {
+        let texts = if name.contains('.') { &mut self.modules } else { &mut self.texts };
+        one(texts, graph, name)
+    }
+}
+
+fn one(texts: &mut HashMap<Box<str>, NodeId>, graph: &mut Graph, text: &str) -> Result<NodeId> {
+    if let Some(id) = texts.get(text) {
+        return Ok(*id);
+    }
+    let id = graph.add_text(text)?;
+    texts.insert(text.into(), id);
+    Ok(id)
+}
+
+/// Makes a graph one that [`write`](super::write) can write in a protocol from 2 to 5.
 ///
 /// # Errors
 /// `Unsupported` for a graph of more than 2^32 nodes.
-pub(crate) fn spell(graph: &mut Graph, protocol: u8, latin1: Option<NodeId>) -> Result<()> {
-    let mut speller = Speller { graph, latin1, globals: HashMap::new() };
+pub(crate) fn spell(graph: &mut Graph, protocol: u8, literals: Literals) -> Result<()> {
+    let mut speller = Speller { graph, literals, globals: HashMap::new() };
     speller.note_globals();
     for place in 0..speller.graph.nodes.len() {
         let id = NodeId::at(place)?;
@@ -29,7 +58,7 @@ pub(crate) fn spell(graph: &mut Graph, protocol: u8, latin1: Option<NodeId>) -> 
 
 struct Speller<'g> {
     graph: &'g mut Graph,
-    latin1: Option<NodeId>,
+    literals: Literals,
     /// The first node of each global, by its full name.
     globals: HashMap<String, NodeId>,
 }
@@ -52,7 +81,7 @@ impl Speller<'_> {
         }
         let text: String = self.graph.bytes(span).iter().map(|&byte| char::from(byte)).collect();
         let text = self.graph.add_text(&text)?;
-        let codec = self.latin1()?;
+        let codec = self.literals.text(self.graph, "latin1")?;
         let callable = self.global("_codecs", "encode")?;
         self.call(id, callable, &[text, codec])
     }
@@ -90,15 +119,6 @@ impl Speller<'_> {
         let name = self.graph.add_text(&inner)?;
         let callable = self.global("builtins", "getattr")?;
         self.call(id, callable, &[class, name])
-    }
-
-    fn latin1(&mut self) -> Result<NodeId> {
-        if let Some(id) = self.latin1 {
-            return Ok(id);
-        }
-        let id = self.graph.add_text("latin1")?;
-        self.latin1 = Some(id);
-        Ok(id)
     }
 
     fn global(&mut self, module: &str, name: &str) -> Result<NodeId> {
@@ -141,11 +161,7 @@ impl Speller<'_> {
             let name = self.graph.add_text(&name)?;
             let module = match modules.get(&module) {
                 Some(module) => *module,
-                None => {
-                    let node = self.graph.add_text(&module)?;
-                    modules.insert(module, node);
-                    node
-                }
+                None => self.literals.module(self.graph, &module)?,
             };
             spelled.push((id, module, name));
         }

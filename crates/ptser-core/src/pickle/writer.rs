@@ -442,5 +442,5 @@ fn too_long(what: &str) -> Error {
 }
 
 fn unspelled(what: &str) -> Error {
-    Reason::Unsupported(format!("{what} in this pickle protocol")).into()
+    Reason::Unsupported(format!("{what} in this pickle protocol; save with protocol 4 or 5")).into()
 }

@@ -298,8 +298,8 @@ impl SaveOptions {
             durable: _,
             compact: _,
         } = *self;
-        let Outline { mut graph, storages, latin1 } = outline;
-        pickle::spell(&mut graph, protocol, latin1)?;
+        let Outline { mut graph, storages, literals } = outline;
+        pickle::spell(&mut graph, protocol, literals)?;
         let pickle = pickle::write(&graph, protocol, torch::unrename)?;
         drop(graph);
         match format {

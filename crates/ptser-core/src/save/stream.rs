@@ -6,7 +6,7 @@ use super::payload::Payload;
 use crate::byte_order::ByteOrder;
 use crate::error::Result;
 use crate::object::Object;
-use crate::pickle;
+use crate::pickle::{self, Literals};
 use crate::storage::element_bytes;
 use crate::torch::{self, PidDialect, Stored};
 
@@ -46,6 +46,6 @@ pub(super) fn write(pickle: &[u8], storages: &[Stored], protocol: u8, sink: impl
 /// The pickle of an object without storages.
 fn plain(object: &Object, protocol: u8) -> Result<Vec<u8>> {
     let mut graph = torch::outline_object(object, PidDialect::Legacy)?.graph;
-    pickle::spell(&mut graph, protocol, None)?;
+    pickle::spell(&mut graph, protocol, Literals::default())?;
     pickle::write(&graph, protocol, torch::unrename)
 }

@@ -7,7 +7,7 @@ use super::names::{Known, known};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
-use crate::pickle::{Call, Graph, More, Node, NodeId, Object as CallNode};
+use crate::pickle::{Call, Graph, Literals, More, Node, NodeId, Object as CallNode};
 use crate::storage::{Storage, element_bytes};
 use crate::tensor::{Layout, Quantized, QuantizedParameter, Sparse, Tensor, TensorKind};
 
@@ -15,8 +15,8 @@ use crate::tensor::{Layout, Quantized, QuantizedParameter, Sparse, Tensor, Tenso
 pub(crate) struct Outline {
     pub(crate) graph: Graph,
     pub(crate) storages: Vec<Stored>,
-    /// The text `latin1`, where it is there as a literal.
-    pub(crate) latin1: Option<NodeId>,
+    /// Texts that are one object each wherever they stand, in CPython's own constants too.
+    pub(crate) literals: Literals,
 }
 
 /// A storage, and what it is taken for.
@@ -41,10 +41,10 @@ pub(super) struct Outliner {
     /// The text of each key.
     keys: Vec<NodeId>,
     foreign_keys: bool,
-    literals: HashMap<Box<str>, NodeId>,
+    literals: Literals,
     globals: HashMap<Box<str>, NodeId>,
-    /// The names of modules, and whether they were looked up.
-    modules: HashMap<(Box<str>, bool), NodeId>,
+    /// The name of the module of the types of elements.
+    dtypes: Option<NodeId>,
     layouts: HashMap<Layout, NodeId>,
 }
 
@@ -67,29 +67,23 @@ impl Outliner {
             by_id: HashMap::new(),
             keys: Vec::new(),
             foreign_keys: false,
-            literals: HashMap::new(),
+            literals: Literals::default(),
             globals: HashMap::new(),
-            modules: HashMap::new(),
+            dtypes: None,
             layouts: HashMap::new(),
         }
     }
 
     pub(super) fn finish(self) -> Outline {
         let Self { graph, storages, literals, .. } = self;
-        let latin1 = literals.get("latin1").copied();
-        Outline { graph, storages, latin1 }
+        Outline { graph, storages, literals }
     }
 
     // Values.
 
     /// A text that is one object wherever it stands.
     pub(super) fn literal(&mut self, text: &str) -> Result<NodeId> {
-        if let Some(id) = self.literals.get(text) {
-            return Ok(*id);
-        }
-        let id = self.graph.add_text(text)?;
-        self.literals.insert(text.into(), id);
-        Ok(id)
+        self.literals.text(&mut self.graph, text)
     }
 
     pub(super) fn global(&mut self, module: &str, name: &str) -> Result<NodeId> {
@@ -98,16 +92,14 @@ impl Outliner {
             return Ok(*id);
         }
         let id = self.graph.add_global(module, &full)?;
-        // Classes and functions know their module; for types of elements and the like CPython looks it up, and the
-        // name that it finds is a text of its own.
-        let looked_up = matches!(known(&full), Some(Known::DType(_) | Known::QScheme(_)));
-        let module = match self.modules.get(&(module.into(), looked_up)) {
-            Some(text) => *text,
-            None => {
-                let text = self.graph.add_text(module)?;
-                self.modules.insert((module.into(), looked_up), text);
-                text
-            }
+        // Classes and functions know their module; that of types of elements CPython looks up, and the name that it
+        // finds is a text of its own.
+        let module = match known(&full) {
+            Some(Known::DType(_)) => match self.dtypes {
+                Some(text) => text,
+                None => *self.dtypes.insert(self.graph.add_text(module)?),
+            },
+            _ => self.literals.module(&mut self.graph, module)?,
         };
         let name = self.graph.add_text(name)?;
         self.graph.spell_global(id, module, name);
