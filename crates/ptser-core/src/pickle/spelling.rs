@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::graph::{Call, Graph, Node, NodeId, Object, Run, Span, Symbol, SymbolId};
+use super::graph::{Call, Graph, More, Node, NodeId, Object, Run, Span, Symbol, SymbolId};
 use crate::error::{Reason, Result};
 
 /// Texts that are one object each, as Python interns them.
@@ -50,6 +50,7 @@ pub(crate) fn spell(graph: &mut Graph, protocol: u8, literals: Literals) -> Resu
             Node::Set(_) if protocol < 4 => speller.set(id, "set")?,
             Node::FrozenSet(_) if protocol < 4 => speller.set(id, "frozenset")?,
             Node::Global(symbol) if protocol < 4 => speller.nested_global(id, symbol)?,
+            Node::Object(_) if protocol < 4 => speller.keywords(id)?,
             _ => {}
         }
     }
@@ -105,6 +106,37 @@ impl Speller<'_> {
         let list = self.graph.add_container(members, Node::List)?;
         let callable = self.global("builtins", class)?;
         self.call(id, callable, &[list])
+    }
+
+    /// `functools.partial(cls.__new__, cls, *args, **kwargs)()`: a constructor with keyword arguments.
+    fn keywords(&mut self, id: NodeId) -> Result<()> {
+        let Some((place, object)) = self.graph.object(id) else { return Ok(()) };
+        let (Call::New, class, args) = (object.call, object.callable, object.args) else { return Ok(()) };
+        let Some(kwargs) = object.more.as_deref().and_then(|more| more.kwargs) else { return Ok(()) };
+        let name = self.graph.add_text("__new__")?;
+        let getattr = self.global("builtins", "getattr")?;
+        let new = self.add_call(getattr, &[class, name], None)?;
+        let args = [&[class], self.graph.members(args)].concat();
+        let args = self.graph.add_tuple(&args)?;
+        let nothing = self.graph.add(Node::None)?;
+        let state = self.graph.add_tuple(&[new, args, kwargs, nothing])?;
+        let partial = self.global("functools", "partial")?;
+        let more = More { states: vec![state], ..More::default() };
+        let callable = self.add_call(partial, &[new], Some(Box::new(more)))?;
+        let args = self.graph.add_tuple(&[])?;
+        if let Some(object) = self.graph.objects.get_mut(place) {
+            (object.call, object.callable, object.args) = (Call::Reduce, callable, args);
+            if let Some(more) = object.more.as_deref_mut() {
+                more.kwargs = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_call(&mut self, callable: NodeId, args: &[NodeId], more: Option<Box<More>>) -> Result<NodeId> {
+        let args = self.graph.add_tuple(args)?;
+        let node = self.graph.new_object(Object { call: Call::Reduce, callable, args, more })?;
+        self.graph.add(node)
     }
 
     /// `getattr(Outer, 'Inner')`.
