@@ -31,9 +31,12 @@ def same_entries(found, expected, cut):
     """Nothing, or what differs."""
     if cut:
         found, expected = without_cut(found), without_cut(expected)
+    # What is not read is called otherwise by another unpickler, and spelled otherwise in another protocol.
+    unread = [entry["keys"] for entry in found + expected if entry["kind"] == "unread"]
+    found, expected = ([entry for entry in entries if not any(entry["keys"][: len(keys)] == keys for keys in unread)]
+                       for entries in (found, expected))
     for one, other in zip(found, expected):
-        # What is not read is called otherwise by another unpickler.
-        if one != other and not one["kind"] == other["kind"] == "unread":
+        if one != other:
             return f"found {one}, expected {other}"
     return None if len(found) == len(expected) else f"{len(found)} entries, expected {len(expected)}"
 

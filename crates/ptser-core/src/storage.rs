@@ -378,22 +378,21 @@ impl Storage {
         take: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         const CHUNK: u64 = 1 << 20;
+        const PIECE: usize = 1 << 20;
         if let Some(bytes) = self.borrow_as(dtype, order)? {
             return take(bytes);
         }
         let unit = self.swap_unit(dtype, order);
-        let lent = self.0.content.lend(&mut |bytes| {
-            if unit <= 1 {
-                return take(bytes);
-            }
-            for piece in bytes.chunks(usize::try_from(CHUNK).unwrap_or(usize::MAX)) {
+        let mut take_swapped = |bytes: &[u8]| match unit {
+            ..=1 => take(bytes),
+            _ => bytes.chunks(PIECE).try_for_each(|piece| {
                 let mut piece = piece.to_vec();
                 swap_in_place(&mut piece, unit);
-                take(&piece)?;
-            }
-            Ok(())
-        });
-        if let Some(taken) = lent {
+                take(&piece)
+            }),
+        };
+        // What is costly to have is had once.
+        if let Some(taken) = self.0.content.lend(&mut take_swapped) {
             return taken.map_err(|error| self.blame(error));
         }
         let len = usize::try_from(self.0.nbytes.min(CHUNK)).unwrap_or(0);
@@ -489,11 +488,15 @@ impl Content for Part {
         self.whole.0.content.record()
     }
 
+    fn is_of_host(&self) -> bool {
+        self.whole.0.content.is_of_host()
+    }
+
     fn lend(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
-        let (start, len) = usize::try_from(self.start).ok().zip(usize::try_from(self.nbytes).ok())?;
-        let end = start.checked_add(len)?;
+        let start = usize::try_from(self.start).unwrap_or(usize::MAX);
+        let end = usize::try_from(self.start.saturating_add(self.nbytes)).unwrap_or(usize::MAX);
         self.whole.0.content.lend(&mut |bytes| match bytes.get(start..end) {
-            Some(bytes) => take(bytes),
+            Some(part) => take(part),
             None => Err(Error::backend("a storage has fewer bytes than it said")),
         })
     }

@@ -1,6 +1,12 @@
 //! Saving what is viewed, and no more.
 
-use ptser::{Checkpoint, DType, Format, Object, SaveOptions, Storage, Tensor};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ptser::{
+    ByteOrder, Checkpoint, DType, Format, HostBytes, Location, Object, Result as PtserResult, SaveOptions,
+    Storage, Tensor,
+};
 
 use super::{entries, objects, storage};
 
@@ -116,4 +122,38 @@ fn without_being_asked_nothing_is_cut() {
     let slice = view(&storage(DType::Float32, 100), DType::Float32, &[2], &[1], 10);
     let saved = SaveOptions::new().to_bytes(&Object::from(slice)).unwrap();
     assert_eq!(Checkpoint::from_bytes(saved).unwrap().storages()[0].nbytes(), 400);
+}
+
+/// Bytes that are costly to have, and are counted.
+struct Costly(Vec<u8>, Arc<AtomicUsize>);
+
+impl HostBytes for Costly {
+    fn nbytes(&self) -> u64 {
+        u64::try_from(self.0.len()).unwrap()
+    }
+
+    fn with_bytes(&self, take: &mut dyn FnMut(&[u8]) -> PtserResult<()>) -> PtserResult<()> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        take(&self.0)
+    }
+}
+
+/// However many bytes there are, whole or cut, turned round or not.
+#[test]
+fn bytes_of_devices_are_asked_for_once() {
+    let bytes: Vec<u8> = (0_u32..5 << 20).map(|byte| byte.to_le_bytes()[0] ^ byte.to_le_bytes()[1]).collect();
+    for compact in [false, true] {
+        for order in [ByteOrder::Little, ByteOrder::Big] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let host = Costly(bytes.clone(), Arc::clone(&asked));
+            let storage = Storage::from_host(Some(DType::Float32), Location::cpu(), host);
+            let slice = view(&storage, DType::Float32, &[1 << 20], &[1], 3);
+            let options = SaveOptions::new().compact(compact).byte_order(order);
+            let saved = options.to_bytes(&Object::from(slice)).unwrap();
+            assert_eq!(asked.load(Ordering::Relaxed), 1, "{compact} {order:?}");
+            let found = Checkpoint::from_bytes(saved).unwrap();
+            let native = found.tensor("").unwrap().to_contiguous_in(ByteOrder::NATIVE).unwrap().into_owned();
+            assert!(native == bytes[12..12 + (4 << 20)], "{compact} {order:?}");
+        }
+    }
 }
