@@ -108,7 +108,7 @@ impl LoadOptions {
     }
 
     /// Computes where storages begin in an archive, instead of reading each record's local header: with this,
-    /// [`Storage::checkpoint_offset`] reads nothing, which matters where reads at far places are slow. PyTorch's
+    /// [`Storage::checkpoint_offset`](crate::Storage::checkpoint_offset) reads nothing, which matters where reads at far places are slow. PyTorch's
     /// `calculate_storage_offsets`.
     ///
     /// It takes an archive that tells its layout (`.format_version`, torch 2.7 and later); one whose directory does not
