@@ -91,12 +91,15 @@ pub(super) fn told(checkpoint: &Checkpoint, cut: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in checkpoint.entries() {
         let tensor = entry.tensor().unwrap();
-        let number = tensor.storage().map(|storage| {
+        // Parts of storages, as torch 0.3 wrote them, become views of the whole.
+        let (number, offset) = tensor.storage().map_or((None, 0), |storage| {
+            let (whole, start) = storage.whole().unwrap_or((storage, 0));
             let next = numbers.len();
-            *numbers.entry(storage.id()).or_insert(next)
+            let start = start as usize / tensor.dtype().element_size();
+            (Some(*numbers.entry(whole.id()).or_insert(next)), start + tensor.storage_offset())
         });
         let (offset, location) = match tensor.storage() {
-            Some(storage) if !cut => (Some(tensor.storage_offset()), Some(storage.location().to_string())),
+            Some(storage) if !cut => (Some(offset), Some(storage.location().to_string())),
             _ => (None, None),
         };
         lines.push(format!(
