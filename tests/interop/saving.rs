@@ -57,8 +57,7 @@ pub(crate) fn save_again(cases: &[Case], folder: &Path) -> Vec<String> {
                 Ok(()) => {
                     push(&mut lines, json!({"file": file, "of": case.line(), "cut": way.contains("compact")}))
                 }
-                // Which the older protocols cannot say.
-                Err(error) if error.to_string().contains("keyword arguments of a constructor") => {}
+                Err(error) if is_beyond(&error.to_string()) => {}
                 Err(error) => failures.push(format!("{} as {way}: {error}", case.name())),
             }
         }
@@ -75,6 +74,12 @@ pub(crate) fn save_again(cases: &[Case], folder: &Path) -> Vec<String> {
     }
     std::fs::write(folder.join("again.jsonl"), lines).unwrap();
     failures
+}
+
+/// Whether the way of saving cannot say it: the older protocols keyword arguments, streams data that PyTorch needs at once.
+fn is_beyond(error: &str) -> bool {
+    error.contains("keyword arguments of a constructor")
+        || error.contains("in a legacy stream: PyTorch reads")
 }
 
 fn push(lines: &mut String, line: Json) {

@@ -129,7 +129,7 @@ impl Checkpoint {
     /// are tensors here.
     ///
     /// A pickled `torch.nn.Module`, read with [`Globals::inert`], gives its parameters and buffers by the names that
-    /// its own `state_dict()` would give them.
+    /// `torch.nn.Module.state_dict` would give them; what code of its class would add or rename is not known.
     ///
     /// # Errors
     /// `LimitExceeded` where too many paths lead to tensors.

@@ -1,6 +1,7 @@
 //! The state dict of a pickled `torch.nn.Module` that was never made, by the names that PyTorch gives it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use crate::error::Result;
 use crate::limits::{self, Limits};
@@ -20,10 +21,11 @@ pub(crate) fn is_module(value: Value<'_>) -> bool {
 /// # Errors
 /// `LimitExceeded` for modules that share others so often that their names would not end.
 pub(crate) fn state_dict(value: Value<'_>, limits: &Limits) -> Result<Option<StateDict>> {
-    let mut walk = Walk { limits, found: Vec::new(), names_bytes: 0, open: HashSet::new() };
-    if is_module(value) {
+    let mut walk =
+        Walk { limits, modules: HashMap::new(), found: Vec::new(), names_bytes: 0, open: HashSet::new() };
+    if walk.module(value).is_some() {
         walk.run(String::new(), value)?;
-    } else if value.is_mapping() && value.entries().any(|(_, value)| is_module(value)) {
+    } else if value.is_mapping() && value.entries().any(|(_, value)| walk.module(value).is_some()) {
         for (key, value) in value.entries() {
             let name = match key.kind() {
                 ValueKind::Str(text) => text.to_owned(),
@@ -31,8 +33,7 @@ pub(crate) fn state_dict(value: Value<'_>, limits: &Limits) -> Result<Option<Sta
             };
             match value.as_tensor() {
                 Ok(tensor) => walk.add(name, tensor)?,
-                Err(_) if is_module(value) => walk.run(format!("{name}."), value)?,
-                Err(_) => {}
+                Err(_) => walk.run(format!("{name}."), value)?,
             }
         }
     } else {
@@ -47,8 +48,46 @@ fn field<'c>(module: Value<'c>, name: &str) -> Option<Value<'c>> {
     own.or_else(|| module.args().next()?.find(name)).filter(|field| field.is_mapping())
 }
 
-struct Walk<'l> {
+/// What a module holds itself.
+struct Module<'c> {
+    /// Parameters, then the buffers that are to be saved.
+    tensors: Vec<(&'c str, &'c Tensor)>,
+    children: Vec<(&'c str, Value<'c>)>,
+}
+
+impl<'c> Module<'c> {
+    fn of(value: Value<'c>) -> Option<Self> {
+        if !is_module(value) {
+            return None;
+        }
+        let transient: HashSet<&str> = value
+            .find("_non_persistent_buffers_set")
+            .into_iter()
+            .flat_map(Value::items)
+            .filter_map(|name| name.as_str().ok())
+            .collect();
+        let named = |name: &str| {
+            let entries = field(value, name).into_iter().flat_map(Value::entries);
+            entries.filter_map(|(name, value)| match name.kind() {
+                ValueKind::Str(name) => Some((name, value)),
+                _ => None,
+            })
+        };
+        // A parameter that was not registered is None.
+        let tensor = |(name, value): (&'c str, Value<'c>)| match value.kind() {
+            ValueKind::Tensor(tensor) => Some((name, tensor)),
+            _ => None,
+        };
+        let buffers = named("_buffers").filter_map(tensor).filter(|(name, _)| !transient.contains(name));
+        let tensors = named("_parameters").filter_map(tensor).chain(buffers).collect();
+        Some(Self { tensors, children: named("_modules").collect() })
+    }
+}
+
+struct Walk<'c, 'l> {
     limits: &'l Limits,
+    /// Looked at once each, however often they are there.
+    modules: HashMap<NodeId, Option<Rc<Module<'c>>>>,
     found: Vec<(String, Tensor)>,
     names_bytes: u64,
     /// Modules on the way to the current one, which would be inside themselves.
@@ -60,53 +99,30 @@ enum Task<'c> {
     Leave(NodeId),
 }
 
-impl Walk<'_> {
-    fn run(&mut self, prefix: String, module: Value<'_>) -> Result<()> {
+impl<'c> Walk<'c, '_> {
+    fn module(&mut self, value: Value<'c>) -> Option<Rc<Module<'c>>> {
+        self.modules.entry(value.id).or_insert_with(|| Module::of(value).map(Rc::new)).clone()
+    }
+
+    fn run(&mut self, prefix: String, module: Value<'c>) -> Result<()> {
         let mut tasks = vec![Task::Enter { prefix, module }];
         while let Some(task) = tasks.pop() {
-            let (prefix, module) = match task {
-                Task::Enter { prefix, module } => (prefix, module),
+            let (prefix, id, module) = match task {
+                Task::Enter { prefix, module } => (prefix, module.id, self.module(module)),
                 Task::Leave(module) => {
                     self.open.remove(&module);
                     continue;
                 }
             };
-            if !is_module(module) || !self.open.insert(module.id) {
-                continue;
+            let Some(module) = module.filter(|_| self.open.insert(id)) else { continue };
+            for (name, tensor) in &module.tensors {
+                self.add(format!("{prefix}{name}"), tensor)?;
             }
-            self.tensors(&prefix, module)?;
-            tasks.push(Task::Leave(module.id));
-            let first = tasks.len();
-            for (name, module) in field(module, "_modules").into_iter().flat_map(Value::entries) {
-                let ValueKind::Str(name) = name.kind() else { continue };
+            tasks.push(Task::Leave(id));
+            for &(name, module) in module.children.iter().rev() {
                 let prefix = format!("{prefix}{name}.");
                 self.pay(&prefix)?;
                 tasks.push(Task::Enter { prefix, module });
-            }
-            if let Some(children) = tasks.get_mut(first..) {
-                children.reverse();
-            }
-        }
-        Ok(())
-    }
-
-    /// Parameters, then the buffers that are to be saved.
-    fn tensors(&mut self, prefix: &str, module: Value<'_>) -> Result<()> {
-        let transient: HashSet<&str> = module
-            .find("_non_persistent_buffers_set")
-            .into_iter()
-            .flat_map(Value::items)
-            .filter_map(|name| name.as_str().ok())
-            .collect();
-        for (kind, excluded) in [("_parameters", None), ("_buffers", Some(&transient))] {
-            for (name, value) in field(module, kind).into_iter().flat_map(Value::entries) {
-                // A parameter that was not registered is None.
-                let (ValueKind::Str(name), ValueKind::Tensor(tensor)) = (name.kind(), value.kind()) else {
-                    continue;
-                };
-                if excluded.is_none_or(|excluded| !excluded.contains(name)) {
-                    self.add(format!("{prefix}{name}"), tensor)?;
-                }
             }
         }
         Ok(())
@@ -122,7 +138,7 @@ impl Walk<'_> {
 
     /// Modules that share others have more names than there are modules.
     fn pay(&mut self, name: &str) -> Result<()> {
-        let bytes = u64::try_from(name.len()).unwrap_or(u64::MAX).saturating_add(16);
+        let bytes = u64::try_from(name.len()).unwrap_or(u64::MAX).saturating_add(64);
         self.names_bytes = self.names_bytes.saturating_add(bytes);
         limits::check(
             "the names of all tensors in bytes",

@@ -154,6 +154,17 @@ impl Object {
 }
 
 impl Object {
+    /// Python's name of its type, where it can be no key.
+    pub(crate) fn unhashable(&self) -> Option<&'static str> {
+        Some(match &*self.0 {
+            Kind::List(_) => "list",
+            Kind::Dict(_) | Kind::OrderedDict { .. } => "dict",
+            Kind::Set(_) => "set",
+            Kind::ByteArray(_) => "bytearray",
+            _ => return None,
+        })
+    }
+
     /// Every tensor in it, once for each object that is one.
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
         let (mut found, mut seen) = (Vec::new(), HashSet::new());
@@ -204,6 +215,9 @@ from! {
     bool, bool => Kind::Bool(bool);
     i64, int => Kind::Int(int);
     i32, int => Kind::Int(int.into());
+    i16, int => Kind::Int(int.into());
+    i8, int => Kind::Int(int.into());
+    u16, int => Kind::Int(int.into());
     u32, int => Kind::Int(int.into());
     u8, int => Kind::Int(int.into());
     f64, float => Kind::Float(float);
@@ -254,6 +268,35 @@ impl From<StateDict> for Object {
 impl From<&StateDict> for Object {
     fn from(state_dict: &StateDict) -> Self {
         Self::ordered_dict(state_dict.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())))
+    }
+}
+
+impl std::fmt::Debug for Object {
+    /// What it is, and how much of it: a tree may be as deep as it likes, and hold itself often.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &*self.0 {
+            Kind::None => f.write_str("None"),
+            Kind::Bool(bool) => write!(f, "{bool}"),
+            Kind::Int(int) => write!(f, "{int}"),
+            Kind::Long(bytes) => write!(f, "<integer of {} bytes>", bytes.len()),
+            Kind::Float(float) => write!(f, "{float:?}"),
+            Kind::Complex(re, im) => write!(f, "complex({re:?}, {im:?})"),
+            Kind::Str { text, .. } => write!(f, "{text:?}"),
+            Kind::Bytes(bytes) | Kind::ByteArray(bytes) => write!(f, "<{} bytes>", bytes.len()),
+            Kind::List(items) => write!(f, "<list of {}>", items.len()),
+            Kind::Tuple(items) => write!(f, "<tuple of {}>", items.len()),
+            Kind::Set(items) => write!(f, "<set of {}>", items.len()),
+            Kind::Dict(entries) | Kind::OrderedDict { entries, .. } => {
+                write!(f, "<dict of {}>", entries.len())
+            }
+            Kind::Tensor { tensor, .. } => write!(f, "{tensor:?}"),
+            Kind::Storage(storage, _) => write!(f, "{storage:?}"),
+            Kind::DType(dtype) => write!(f, "torch.{dtype}"),
+            Kind::Size(sizes) => write!(f, "torch.Size({sizes:?})"),
+            Kind::Device(location) => write!(f, "device({location})"),
+            Kind::Layout(layout) => write!(f, "torch.{}", layout.name()),
+            Kind::Global(module, name) => write!(f, "<{module}.{name}>"),
+        }
     }
 }
 

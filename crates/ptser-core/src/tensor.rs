@@ -43,11 +43,11 @@ pub enum TensorKind {
     /// A shape without data: a tensor of the `meta` device.
     Meta,
     /// Indices and values.
-    Sparse(Box<Sparse>),
+    Sparse(Arc<Sparse>),
     /// Integers with a scale and a zero point.
-    Quantized(Box<Quantized>),
+    Quantized(Arc<Quantized>),
     /// Components of different shapes.
-    Nested(Box<Nested>),
+    Nested(Arc<Nested>),
     /// A tensor subclass that holds its data in its attributes.
     Wrapper {
         /// The device that the subclass reports.

@@ -124,6 +124,9 @@ pub(super) fn reopened(name: &str, bytes: Vec<u8>) -> Checkpoint {
     LoadOptions::new().globals(Globals::inert()).from_bytes(bytes).expect(name)
 }
 
+/// Files with nested tensors, or with tensors that are cast while they are loaded.
+const NEED_DATA_AT_ONCE: [&str; 2] = ["values/devices.pt", "values/nested.pt"];
+
 fn check_content(variants: &[(&str, SaveOptions)], cut: bool) {
     let mut checked = 0;
     for (name, _, checkpoint) in files(&["zip", "legacy", "values", "conformance"]) {
@@ -132,7 +135,17 @@ fn check_content(variants: &[(&str, SaveOptions)], cut: bool) {
         }
         let before = told(&checkpoint, cut);
         for (variant, options) in variants {
-            let saved = options.to_bytes(&checkpoint).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let saved = match options.to_bytes(&checkpoint) {
+                // Streams hold their data where PyTorch reads it too late for what these files do with it.
+                Err(error) if NEED_DATA_AT_ONCE.contains(&name.as_str()) => {
+                    assert!(
+                        error.to_string().contains("save as a zip archive"),
+                        "{name} as {variant}: {error}"
+                    );
+                    continue;
+                }
+                saved => saved.unwrap_or_else(|error| panic!("{name}: {error}")),
+            };
             let after = told(&reopened(&name, saved), cut);
             for (before, after) in before.iter().zip(&after) {
                 assert_eq!(before, after, "{name} as {variant}");

@@ -108,7 +108,8 @@ impl NameSet {
     fn grow(&mut self) {
         let count = PRIMES.into_iter().find(|&prime| prime > self.nodes.len());
         self.grow_at = count.unwrap_or(usize::MAX);
-        self.buckets = vec![None; count.unwrap_or(usize::MAX >> 8)];
+        let [.., last] = PRIMES;
+        self.buckets = vec![None; count.unwrap_or(last)];
         let mut next = self.head.take();
         while let Some(place) = next {
             next = self.next(Some(place));

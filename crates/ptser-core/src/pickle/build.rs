@@ -4,6 +4,9 @@ use super::graph::{Call, More, Node, NodeId, Object, Run, Symbol, SymbolId, inde
 use super::machine::Machine;
 use crate::error::{Error, Reason, Result};
 
+/// Bytes of a module's name, or of a name in it: each mention of a global is compared anew.
+pub(super) const NAME_MAX: usize = 4096;
+
 /// What a value is filled as.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Grow {
@@ -110,6 +113,10 @@ impl Machine<'_> {
     }
 
     pub(super) fn symbol(&mut self, module: &str, name: &str) -> Result<Node> {
+        if module.len().max(name.len()) > NAME_MAX {
+            let what = format!("a global's name of more than {NAME_MAX} bytes");
+            return Err(Reason::Pickle(what).into());
+        }
         if let Some(id) = self.symbol_ids.get(module).and_then(|names| names.get(name)) {
             return Ok(Node::Global(*id));
         }

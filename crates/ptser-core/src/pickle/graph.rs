@@ -246,9 +246,8 @@ impl Graph {
             return;
         }
         let swap = |id: &mut NodeId| {
-            // One node may stand for another that stands for a third.
-            while let Some(&other) = instead.get(id).filter(|&other| other != id) {
-                *id = other;
+            if let Some(other) = instead.get(id) {
+                *id = *other;
             }
         };
         swap(&mut self.root);

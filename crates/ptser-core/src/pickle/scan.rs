@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::build::NAME_MAX;
 use super::encoding::Encoding;
 use super::extent::{Argument, argument};
 use super::graph::{Graph, Node, NodeId, Symbol};
@@ -146,6 +147,8 @@ impl Scanner<'_> {
         };
         let heap = &self.machine.heap;
         let bytes = span.bytes_in(self.pickle, 0).or_else(|| span.bytes_in(heap, self.pickle.len()))?;
+        // Nothing that can be imported has so long a name.
+        let bytes = bytes.get(..NAME_MAX).unwrap_or(bytes);
         Some(String::from_utf8_lossy(bytes).into_owned())
     }
 

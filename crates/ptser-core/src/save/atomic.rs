@@ -14,7 +14,10 @@ pub(super) fn replace(path: &Path, durable: bool, write: impl FnOnce(&File) -> R
 }
 
 /// A file that takes its place when it is whole: until it is published, what is at the path stays, and nothing is left
-/// behind where it never is. Links are followed. A pipe or a device is written to as it is.
+/// behind where it never is. Symbolic links are followed. A pipe or a device is written to as it is.
+///
+/// It is a new file: it has the permissions of the one at the path, and not its owner, its extended attributes or its
+/// other hard links, which go on naming the old one.
 ///
 /// ```no_run
 /// use std::io::Write;
@@ -43,7 +46,7 @@ impl Replacement {
     fn new(path: &Path) -> Result<Self> {
         Ok(Self(match resolved(path)? {
             Target::File { path, permissions } => {
-                Place::File { draft: Draft::new(folder_of(&path))?, path, permissions }
+                Place::File { draft: Draft::new(folder_of(&path), permissions.is_some())?, path, permissions }
             }
             // A pipe or a device cannot be replaced.
             Target::Other(file) => Place::Other(file),
@@ -104,6 +107,8 @@ enum Target {
 fn resolved(path: &Path) -> io::Result<Target> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {
+            // What may not be written may not be replaced either, though the system would let us.
+            File::options().write(true).open(path)?;
             Ok(Target::File { path: fs::canonicalize(path)?, permissions: Some(metadata.permissions()) })
         }
         Ok(metadata) if metadata.is_dir() => {
@@ -133,17 +138,20 @@ enum Draft {
 }
 
 impl Draft {
-    fn new(folder: &Path) -> io::Result<Self> {
+    /// A draft that replaces another file is nobody else's until it has that file's permissions.
+    fn new(folder: &Path, replaces: bool) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
         if let Some(file) = unnamed(folder)? {
             return Ok(Self::Unnamed { file, folder: folder.to_owned() });
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".ptser-").suffix(".tmp");
+        #[cfg(not(unix))]
+        let _ = replaces;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            builder.permissions(fs::Permissions::from_mode(0o666));
+            builder.permissions(fs::Permissions::from_mode(if replaces { 0o600 } else { 0o666 }));
         }
         Ok(Self::Named(builder.tempfile_in(folder)?))
     }
@@ -173,6 +181,10 @@ impl Draft {
 fn unnamed(folder: &Path) -> io::Result<Option<File>> {
     use rustix::fs::{Mode, OFlags};
     use rustix::io::Errno;
+    // It gets its name by way of there, and a small container may lack that.
+    if !Path::new("/proc/self/fd").exists() {
+        return Ok(None);
+    }
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     match rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666)) {
         Ok(file) => Ok(Some(file.into())),
@@ -254,13 +266,10 @@ fn remove_abandoned(draft: &Path) -> bool {
 fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
-        match File::open(folder)?.sync_all() {
-            // File systems that have no such thing say so.
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
-            {
-                Ok(())
-            }
+        use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+        match File::open(folder).and_then(|folder| folder.sync_all()) {
+            // File systems that have no such thing say so; and a folder that may be written to may not be read.
+            Err(error) if matches!(error.kind(), InvalidInput | Unsupported | PermissionDenied) => Ok(()),
             outcome => outcome,
         }
     }

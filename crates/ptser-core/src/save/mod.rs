@@ -216,7 +216,7 @@ impl SaveOptions {
     }
 
     /// Saves to a path. What was there before stays until all of the new file is written, and stays whole where
-    /// anything fails.
+    /// anything fails; then a new file takes its place, as [`Replacement`] says.
     ///
     /// # Errors
     /// `Io` where the file cannot be written, `Misuse` for options or objects that contradict themselves, `Unsupported`

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::names::{Known, Rebuild, known};
 use super::outline::Outline;
 use crate::error::Result;
 use crate::layout;
@@ -157,12 +158,28 @@ pub(super) fn views(graph: &Graph) -> Vec<View> {
             _ => None,
         }
     };
-    // Arguments, arguments of what `_rebuild_from_type_v2` calls, and states; tuples of the user's are none of these.
+    // Of the functions whose arguments make views, and of the tensors of old, which are given one as their state.
+    let name = |id: NodeId| match graph.node(id) {
+        Node::Global(symbol) => graph.symbol(symbol).and_then(|symbol| known(&symbol.full)),
+        _ => None,
+    };
+    let makes_views = |function: Option<Known>| {
+        use Rebuild::{Quantized, V1, V2, V3};
+        matches!(function, Some(Known::Rebuild(V1 | V2 | V3 | Quantized)))
+    };
     let mut tuples: Vec<NodeId> = Vec::new();
     for (_, object) in graph.ids().filter_map(|id| graph.object(id)) {
-        tuples.push(object.args);
-        tuples.extend(graph.tuple(object.args).and_then(|args| args.get(2)));
-        tuples.extend(object.more.iter().flat_map(|more| &more.states));
+        match name(object.callable) {
+            function if makes_views(function) => tuples.push(object.args),
+            Some(Known::Rebuild(Rebuild::FromType | Rebuild::FromTypeV2)) => match graph.tuple(object.args) {
+                Some(&[function, _, args, ..]) if makes_views(name(function)) => tuples.push(args),
+                _ => {}
+            },
+            Some(Known::Tensor | Known::TensorClass { .. }) => {
+                tuples.extend(object.more.iter().flat_map(|more| &more.states));
+            }
+            _ => {}
+        }
     }
     tuples.sort_unstable();
     tuples.dedup();

@@ -1,6 +1,8 @@
 //! Nested tensors: components of different shapes in one buffer. Their shapes are data, which is read when the
 //! file is opened: there is one row for each component.
 
+use std::sync::Arc;
+
 use super::interpret::Reading;
 use crate::bounds::{check_inside, shaped, unplaced};
 use crate::byte_order::ByteOrder;
@@ -23,7 +25,7 @@ impl Reading<'_> {
         let sizes = self.part(sizes)?;
         let strides = self.part(strides)?;
         let (count, dims) = match (&*sizes.shape, &*strides.shape) {
-            (&[count, dims], same) if same == [count, dims] => (count, dims),
+            (&[count, dims], same) if same == [count, dims] && (dims > 0 || count == 0) => (count, dims),
             // Without components there is nothing to tell the number of dimensions from.
             (&[0], &[0]) => (0, 0),
             (sizes, strides) => {
@@ -37,6 +39,8 @@ impl Reading<'_> {
         if offsets.len() != count {
             return Err(wrong(format!("{} offsets of {count} components", offsets.len())));
         }
+        // Each component costs more to keep than its row in the file.
+        self.charge(count.saturating_mul(64))?;
         let (sizes, strides) = (self.indexes(sizes)?, self.indexes(strides)?);
         let mut components = Vec::with_capacity(count);
         for (place, &offset) in offsets.iter().enumerate() {
@@ -57,7 +61,7 @@ impl Reading<'_> {
         }
         let mut tensor = unplaced(buffer.dtype, Box::new([count]), Box::new([]));
         tensor.requires_grad = buffer.requires_grad;
-        tensor.kind = TensorKind::Nested(Box::new(Nested { buffer: buffer.clone(), components }));
+        tensor.kind = TensorKind::Nested(Arc::new(Nested { buffer: buffer.clone(), components }));
         Ok(tensor)
     }
 
@@ -66,7 +70,6 @@ impl Reading<'_> {
         if tensor.dtype != DType::Int64 {
             return Err(wrong(format!("sizes of {}, expected int64", tensor.dtype)));
         }
-        // Each of these costs more to keep than it takes in the file.
         self.charge(tensor.numel().saturating_mul(8))?;
         let bytes = tensor.to_contiguous_in(ByteOrder::Little)?;
         let values = bytes.chunks_exact(8).map(|bytes| Number::read(DType::Int64, bytes));

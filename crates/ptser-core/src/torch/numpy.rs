@@ -141,7 +141,10 @@ impl Reading<'_> {
                 self.charge(nbytes)?;
                 Some(text.as_bytes().to_vec())
             }
-            Some(text) => latin1(text),
+            Some(text) => {
+                self.charge(text.len())?;
+                latin1(text)
+            }
             None => self.fresh_bytes(id)?,
         };
         let bytes = bytes.ok_or_else(|| self.wrong(id, "the bytes of an array"))?;

@@ -1,7 +1,7 @@
 //! What is written of an object: a graph in PyTorch's dialect, and the storages that its persistent ids name. The
 //! counterpart of `interpret`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::names::{Known, known};
 use crate::dtype::DType;
@@ -40,6 +40,8 @@ pub(super) struct Outliner {
     by_id: HashMap<usize, usize>,
     /// The text of each key.
     keys: Vec<NodeId>,
+    /// Keys of a stream that was read.
+    kept: HashSet<String>,
     foreign_keys: bool,
     literals: Literals,
     globals: HashMap<Box<str>, NodeId>,
@@ -66,6 +68,7 @@ impl Outliner {
             dialect,
             by_id: HashMap::new(),
             keys: Vec::new(),
+            kept: HashSet::new(),
             foreign_keys: false,
             literals: Literals::default(),
             globals: HashMap::new(),
@@ -193,7 +196,10 @@ impl Outliner {
         let key = match self.dialect {
             PidDialect::Zip => self.key(place)?,
             // Of addresses PyTorch makes a text each time.
-            PidDialect::Legacy => self.graph.add_text(&place.to_string())?,
+            PidDialect::Legacy => {
+                let key = self.stored(place).map_or_else(String::new, |stored| stored.key.clone());
+                self.graph.add_text(&key)?
+            }
         };
         let location = storage.location().as_str();
         // Python makes the name of a device with an index anew each time.
@@ -231,7 +237,10 @@ impl Outliner {
             return Ok(place);
         }
         let place = self.storages.len();
-        self.storages.push(Stored { key: place.to_string(), storage: storage.clone(), class, dtype });
+        // Streams that were read may have any keys.
+        let key = (place..).map(|number| number.to_string()).find(|key| !self.kept.contains(key));
+        let key = key.unwrap_or_default();
+        self.storages.push(Stored { key, storage: storage.clone(), class, dtype });
         self.by_id.insert(storage.id(), place);
         Ok(place)
     }
@@ -240,7 +249,10 @@ impl Outliner {
     pub(super) fn keep_key(&mut self, place: usize, key: Option<&str>) {
         let Some(stored) = self.storages.get_mut(place) else { return };
         match key {
-            Some(key) if self.dialect == PidDialect::Legacy => stored.key = key.to_owned(),
+            Some(key) if self.dialect == PidDialect::Legacy => {
+                stored.key = key.to_owned();
+                self.kept.insert(key.to_owned());
+            }
             Some(key) if stored.key == key => {}
             _ => self.foreign_keys = true,
         }

@@ -12,6 +12,7 @@ use crate::dtype::DType;
 use crate::error::{Reason, Result};
 use crate::pickle::{Node, NodeId};
 use crate::storage::{Storage, element_bytes};
+use crate::tensor::TensorKind;
 
 /// Describes what a checkpoint holds.
 ///
@@ -23,7 +24,14 @@ pub(crate) fn outline_document(document: &Document, dialect: PidDialect) -> Resu
     let meaning = |(id, pid)| document.interpretation.pid(id).map(|meaning| (id, pid, meaning));
     let pids =
         document.graph.persistent_ids().filter(|&(id, _)| is_reached(id)).filter_map(meaning).collect();
+    let mut viewed_as = HashMap::new();
+    for tensor in &document.interpretation.tensors {
+        if let Some(storage) = &tensor.storage {
+            viewed_as.entry(storage.id()).or_insert(tensor.dtype);
+        }
+    }
     let mut rewrite = Rewrite {
+        viewed_as,
         pids,
         document,
         outliner: Outliner::new(document.graph.clone(), dialect),
@@ -47,6 +55,8 @@ struct Rewrite<'d> {
     outliner: Outliner,
     /// Nodes that others take the place of.
     instead: HashMap<NodeId, NodeId>,
+    /// The type of the first tensor that views each storage, by [`Storage::id`].
+    viewed_as: HashMap<usize, DType>,
     /// The persistent ids that the root holds, with what they name.
     pids: Vec<(NodeId, NodeId, PidMeaning)>,
 }
@@ -136,11 +146,20 @@ impl<'d> Rewrite<'d> {
 
     /// The type by which an untyped storage is swapped is that of a tensor that views it.
     fn dtype_of(&self, storage: &Storage, class: Option<DType>) -> DType {
-        class.unwrap_or_else(|| {
-            let mut tensors = self.document.interpretation.tensors.iter();
-            let view = tensors.find(|tensor| tensor.storage.as_ref().is_some_and(|own| own.is(storage)));
-            view.map_or(DType::UInt8, |tensor| tensor.dtype)
-        })
+        class.unwrap_or_else(|| self.viewed_as.get(&storage.id()).copied().unwrap_or(DType::UInt8))
+    }
+
+    /// Streams hold their data behind the pickle, which PyTorch has read when it looks at the data.
+    fn needs_data_at_once(&self, tensor: usize, callable: NodeId) -> bool {
+        let nested = || {
+            let tensor = self.document.interpretation.tensors.get(tensor);
+            tensor.is_some_and(|tensor| matches!(tensor.kind, TensorKind::Nested(_)))
+        };
+        let cast = || {
+            let name = self.document.global(callable);
+            name.is_some_and(|name| name.starts_with("torch._utils._rebuild_device_tensor_from_"))
+        };
+        self.outliner.dialect == PidDialect::Legacy && (nested() || cast())
     }
 
     fn damaged(&self, id: NodeId) -> crate::Error {
@@ -183,6 +202,14 @@ impl<'d> Rewrite<'d> {
             };
             match meaning {
                 Meaning::Damaged(_) => return Err(self.damaged(id)),
+                Meaning::Tensor(meaning) if self.needs_data_at_once(meaning.place, object.callable) => {
+                    return Err(Reason::Unsupported(
+                        "a nested tensor, or one that is cast while it is loaded, in a legacy stream: PyTorch reads its \
+                         data too late; save as a zip archive"
+                            .into(),
+                    )
+                    .into());
+                }
                 Meaning::Storage(storage, class) => {
                     let Some(storage) = self.document.interpretation.storages.get(*storage) else { continue };
                     let node = self.outliner.storage(storage, *class, class.unwrap_or(DType::UInt8))?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::outline::{Outline, Outliner, PidDialect};
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::object::{Entries, Kind, Object};
 use crate::pickle::{Graph, More, Node, NodeId};
 
@@ -51,6 +51,18 @@ struct Walk {
 
 impl Walk {
     fn enter<'o>(&mut self, object: &'o Object, tasks: &mut Vec<Task<'o>>) -> Result<()> {
+        let unhashable = match &*object.0 {
+            Kind::Dict(entries) | Kind::OrderedDict { entries, .. } => {
+                entries.iter().find_map(|(key, _)| key.unhashable())
+            }
+            Kind::Set(items) => items.iter().find_map(Object::unhashable),
+            _ => None,
+        };
+        if let Some(kind) = unhashable {
+            return Err(Error::misuse(format!(
+                "a {kind} cannot be hashed, and be no key of a dict or member of a set"
+            )));
+        }
         if let Some(&node) = self.made.get(&address(object)) {
             self.done.push(node);
             return Ok(());

@@ -112,7 +112,10 @@ impl Reading<'_> {
                 self.storage_ref(members).map(Pid::Storage)
             }
             &[kind, class, file, source]
-                if self.graph.ascii(kind) == Some("module") && is_text(file) && is_text(source) =>
+                if self.is_class(class)
+                    && self.graph.ascii(kind) == Some("module")
+                    && is_text(file)
+                    && is_text(source) =>
             {
                 Ok(Pid::Class(class))
             }

@@ -1,6 +1,8 @@
 //! PyTorch's functions that rebuild tensors, and the legacy ways to the same end. Each number is checked
 //! against the storage here, when the file is opened.
 
+use std::sync::Arc;
+
 use super::interpret::{Meaning, Reading, Spelling, TensorMeaning};
 use super::names::{Known, QScheme, Rebuild};
 use crate::bounds::{check_inside, shaped};
@@ -65,7 +67,7 @@ impl Reading<'_> {
             (Rebuild::Quantized, &[storage, offset, size, stride, parameters, requires_grad, _hooks]) => {
                 let tensor = self.view(storage, None, offset, size, stride)?;
                 let mut tensor = self.with_flags(tensor, requires_grad, None)?;
-                tensor.kind = TensorKind::Quantized(Box::new(self.quantizer(&tensor, parameters)?));
+                tensor.kind = TensorKind::Quantized(Arc::new(self.quantizer(&tensor, parameters)?));
                 Ok(tensor)
             }
             (Rebuild::Sparse, &[layout, data]) => self.sparse(layout, data),

@@ -150,9 +150,13 @@ impl Reading<'_> {
                 let args = self.graph.tuple(args).unwrap_or_default();
                 // `bytearray(bytes)` may stand around the call that makes the bytes.
                 match args {
-                    &[inner] if self.graph.object(inner).is_some() => {
-                        Ok(self.bytes_of(inner).map(<[u8]>::to_vec))
-                    }
+                    &[inner] if self.graph.object(inner).is_some() => match self.bytes_of(inner) {
+                        Some(bytes) => {
+                            self.charge(bytes.len())?;
+                            Ok(Some(bytes.to_vec()))
+                        }
+                        None => Ok(None),
+                    },
                     _ => self.bytes("bytes", args).map(|bytes| Some(bytes.into())),
                 }
             }

@@ -89,7 +89,7 @@ impl Reading<'_> {
         let mut tensor = unplaced(dtype, shape, Box::new([]));
         // Of the whole nothing is said; PyTorch makes it of its values, which pass theirs on.
         tensor.requires_grad = requires_grad;
-        tensor.kind = TensorKind::Sparse(Box::new(Sparse { layout, parts: tensors, is_coalesced }));
+        tensor.kind = TensorKind::Sparse(Arc::new(Sparse { layout, parts: tensors, is_coalesced }));
         Ok(tensor)
     }
 }

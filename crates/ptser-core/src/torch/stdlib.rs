@@ -17,10 +17,13 @@ impl Reading<'_> {
         for &part in args {
             let Some(part) = self.graph.str(part) else { return Ok(None) };
             self.charge(part.len().saturating_add(1))?;
-            if part.starts_with(['/', '\\']) {
+            let anchored = part.starts_with('/') || (windows && part.starts_with('\\'));
+            // Behind a drive without a root, a path is relative.
+            let bare_drive = windows && path.len() == 2 && path.ends_with(':');
+            if anchored {
                 // An absolute part starts anew.
                 path.clear();
-            } else if !path.is_empty() && !path.ends_with(separator) {
+            } else if !path.is_empty() && !path.ends_with(separator) && !bare_drive {
                 path.push(separator);
             }
             path.push_str(part);
