@@ -196,7 +196,7 @@ impl<E: Element> AdamScalars<E> {
         let (start, first) = (exp_avg.widen(), self.first);
         let near_start = first < E::Wide::rounded(0.5);
         let (from, factor) = if near_start { (start, first) } else { (grad, first.minus(one)) };
-        *exp_avg = E::narrow(E::multiply_add(factor, grad.minus(start), from));
+        *exp_avg = E::narrow(factor.times_plus(grad.minus(start), from));
         let decayed = E::kept(exp_avg_sq.widen().times(self.beta2));
         *exp_avg_sq = E::narrow(E::multiply_add(self.second.times(grad), grad, decayed));
         exp_avg_sq.widen()

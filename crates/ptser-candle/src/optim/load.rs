@@ -38,7 +38,8 @@ impl Engine {
         let mut next = self.clone();
         // The ids of the state dict, and the places that they are here.
         let mut places: HashMap<i64, usize> = HashMap::new();
-        for (place, (group, saved)) in self.groups.iter().zip(saved).enumerate() {
+        let entries = entries_of(&saved)?;
+        for (place, (group, saved)) in self.groups.iter().zip(saved.into_iter().zip(entries)).enumerate() {
             next.load_group(place, group, saved, &mut places)?;
         }
         let mut state = IndexMap::new();
@@ -63,7 +64,7 @@ impl Engine {
         &mut self,
         place: usize,
         group: &Group,
-        saved: Value<'_>,
+        (saved, entries): (Value<'_>, Vec<(&str, Object)>),
         places: &mut HashMap<i64, usize>,
     ) -> Result<(), StateError> {
         let senseless = |key: &str, expected, found: String| StateError::Setting {
@@ -88,7 +89,7 @@ impl Engine {
             });
         }
         self.load_settings(place, saved)?;
-        self.load_entries(place, saved)?;
+        self.load_entries(place, entries);
 
         let names =
             match saved.find("param_names") {
@@ -175,29 +176,34 @@ impl Engine {
     }
 
     /// Keeps what the file says of a group, in its order, whether or not it has a meaning here.
-    fn load_entries(&mut self, place: usize, saved: Value<'_>) -> Result<(), StateError> {
-        let Some(group) = self.groups.get_mut(place) else { return Ok(()) };
+    fn load_entries(&mut self, place: usize, saved: Vec<(&str, Object)>) {
+        let Some(group) = self.groups.get_mut(place) else { return };
         let rule = self.rule;
-        let kept: Vec<(&str, Value<'_>)> = saved
-            .entries()
-            .filter_map(|(key, value)| Some((key.as_str().ok()?, value)))
-            .filter(|(key, _)| *key != "params")
-            .collect();
-        let objects = Object::copies_of(kept.iter().map(|(_, value)| *value));
-        let objects = objects.map_err(|error| StateError::Setting {
-            group: place,
-            key: kept.iter().map(|(key, _)| *key).collect::<Vec<_>>().join(", "),
-            expected: "values that can be saved again",
-            found: error.to_string(),
-        })?;
-        let mut entries: IndexMap<String, Object> =
-            kept.iter().map(|(key, _)| (*key).to_owned()).zip(objects).collect();
+        group.entries = saved.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         for &key in rule.keys() {
-            entries.entry(key.to_owned()).or_insert_with(|| group.settings.object(rule, key, false));
+            let settings = &group.settings;
+            group.entries.entry(key.to_owned()).or_insert_with(|| settings.object(rule, key, false));
         }
-        group.entries = entries;
-        Ok(())
     }
+}
+
+/// What the groups of a file say, all but the parameters, to be saved again.
+fn entries_of<'c>(groups: &[Value<'c>]) -> Result<Vec<Vec<(&'c str, Object)>>, StateError> {
+    let of = |group: &Value<'c>| {
+        let entries = group.entries().filter_map(|(key, value)| Some((key.as_str().ok()?, value)));
+        entries.filter(|(key, _)| *key != "params").collect::<Vec<_>>()
+    };
+    let kept: Vec<Vec<(&str, Value<'c>)>> = groups.iter().map(of).collect();
+    // All at once: what is one object in several groups stays one.
+    let objects = Object::copies_of(kept.iter().flatten().map(|(_, value)| *value));
+    let found = |error: ptser_core::Error| StateError::NotAStateDict {
+        found: format!("its groups cannot be saved again: {error}"),
+    };
+    let mut objects = objects.map_err(found)?.into_iter();
+    let with_objects = |group: Vec<(&'c str, Value<'c>)>| {
+        group.into_iter().zip(objects.by_ref()).map(|((key, _), object)| (key, object)).collect()
+    };
+    Ok(kept.into_iter().map(with_objects).collect())
 }
 
 impl Param {
