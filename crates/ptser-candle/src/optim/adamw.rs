@@ -18,7 +18,6 @@ use super::settings::{Rule, Settings};
 /// assert_eq!(x.to_vec1::<f32>()?, [3.5]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-#[derive(Clone)]
 pub struct AdamW(Engine);
 
 /// What [`AdamW`] is made with; the defaults are those of torch 2.15.

@@ -103,7 +103,7 @@ pub enum StateError {
         /// The key of the tensor.
         key: &'static str,
         /// Why.
-        error: candle_core::Error,
+        error: Box<candle_core::Error>,
     },
 }
 
@@ -155,7 +155,7 @@ impl fmt::Display for StateError {
 impl std::error::Error for StateError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Read { error, .. } => Some(error),
+            Self::Read { error, .. } => Some(error.as_ref()),
             _ => None,
         }
     }

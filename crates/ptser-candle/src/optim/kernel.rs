@@ -1,12 +1,10 @@
 //! One step of one parameter, element by element, in PyTorch's order of operations. Knows slices and numbers, no
 //! tensors.
 
-use rayon::prelude::*;
-
 use super::number::{Element, Wide};
 
-/// Elements that one thread steps at a time.
-const CHUNK: usize = 1 << 15;
+/// Elements that are worth a thread.
+const SHARE: usize = 1 << 18;
 
 /// What a step of Adam or AdamW is made with, for a parameter at its step number.
 #[derive(Debug, Clone, Copy)]
@@ -78,12 +76,13 @@ fn run_fused(work: impl Work) {
 pub(super) fn adam<E: Element>(step: &AdamStep, slices: AdamSlices<'_, E>) {
     let AdamSlices { param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad } = slices;
     let scalars = AdamScalars::of(step);
-    let mut max_chunks = max_exp_avg_sq.map(|max| max.chunks_mut(CHUNK));
+    let share = share(param.len());
+    let mut max_chunks = max_exp_avg_sq.map(|max| max.chunks_mut(share));
     let pieces: Vec<AdamWork<'_, E>> = param
-        .chunks_mut(CHUNK)
-        .zip(exp_avg.chunks_mut(CHUNK))
-        .zip(exp_avg_sq.chunks_mut(CHUNK))
-        .zip(grad.chunks(CHUNK))
+        .chunks_mut(share)
+        .zip(exp_avg.chunks_mut(share))
+        .zip(exp_avg_sq.chunks_mut(share))
+        .zip(grad.chunks(share))
         .map(|(((param, exp_avg), exp_avg_sq), grad)| {
             let max_exp_avg_sq = max_chunks.as_mut().and_then(Iterator::next);
             AdamWork { scalars, slices: AdamSlices { param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad } }
@@ -95,10 +94,11 @@ pub(super) fn adam<E: Element>(step: &AdamStep, slices: AdamSlices<'_, E>) {
 /// Steps a parameter by SGD.
 pub(super) fn sgd<E: Element>(step: &SgdStep, slices: SgdSlices<'_, E>) {
     let SgdSlices { param, momentum_buffer, grad } = slices;
-    let mut buffers = momentum_buffer.map(|buffer| buffer.chunks_mut(CHUNK));
+    let share = share(param.len());
+    let mut buffers = momentum_buffer.map(|buffer| buffer.chunks_mut(share));
     let pieces: Vec<SgdWork<'_, E>> = param
-        .chunks_mut(CHUNK)
-        .zip(grad.chunks(CHUNK))
+        .chunks_mut(share)
+        .zip(grad.chunks(share))
         .map(|(param, grad)| {
             let momentum_buffer = buffers.as_mut().and_then(Iterator::next);
             SgdWork { step: *step, slices: SgdSlices { param, momentum_buffer, grad } }
@@ -107,12 +107,28 @@ pub(super) fn sgd<E: Element>(step: &SgdStep, slices: SgdSlices<'_, E>) {
     each(pieces);
 }
 
-fn each<W: Work + Send>(pieces: Vec<W>) {
-    if pieces.len() == 1 {
-        pieces.into_iter().for_each(run);
-    } else {
-        pieces.into_par_iter().for_each(run);
+/// How many of so many elements one thread steps.
+fn share(elements: usize) -> usize {
+    if elements < SHARE.saturating_mul(2) {
+        return elements.max(1);
     }
+    let threads = rayon::current_num_threads().clamp(1, elements / SHARE);
+    elements.div_ceil(threads).max(1)
+}
+
+/// Runs each piece in a thread of its own, the first in this one.
+///
+/// Not in rayon's: storages are locked meanwhile, and a thread of rayon's that waits may be given other work, which
+/// wants one of them.
+fn each<W: Work + Send>(pieces: Vec<W>) {
+    let mut pieces = pieces.into_iter();
+    let Some(first) = pieces.next() else { return };
+    std::thread::scope(|scope| {
+        for piece in pieces {
+            scope.spawn(|| run(piece));
+        }
+        run(first);
+    });
 }
 
 /// Python's floats, as PyTorch hands them to its loops.

@@ -316,6 +316,6 @@ impl<'c> Reader<'_, 'c> {
     }
 
     fn unread(&self, key: &'static str, error: candle_core::Error) -> StateError {
-        StateError::Read { parameter: self.label.clone(), key, error }
+        StateError::Read { parameter: self.label.clone(), key, error: Box::new(error) }
     }
 }

@@ -92,7 +92,7 @@ mod tests {
     fn close(a: &Tensor, b: &Tensor) {
         let (a, b) = (a.to_vec1::<f32>().unwrap(), b.to_vec1::<f32>().unwrap());
         for (a, b) in a.iter().zip(&b) {
-            assert!((a - b).abs() <= 1e-6 * b.abs().max(1e-3), "{a} {b}");
+            assert!((a - b).abs() <= 1e-6 * b.abs().max(0.1), "{a} {b}");
         }
     }
 

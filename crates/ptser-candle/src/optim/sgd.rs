@@ -18,7 +18,6 @@ use super::settings::{Rule, Settings};
 /// assert_eq!(x.to_vec1::<f32>()?, [3.2]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-#[derive(Clone)]
 pub struct Sgd(Engine);
 
 /// What [`Sgd`] is made with; the defaults are those of torch 2.15.

@@ -75,3 +75,42 @@ fn assemble(value: Value<'_>, copied: &HashMap<NodeId, Object>) -> Result<Object
         _ => return Err(Error::unsupported(format!("copying a value of type {}", value.type_name()))),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Checkpoint, SaveOptions};
+
+    /// Saves, reads, copies, and saves what was copied.
+    fn again(object: &Object) -> (Vec<u8>, Vec<u8>) {
+        let bytes = SaveOptions::new().to_bytes(object).unwrap();
+        let checkpoint = Checkpoint::from_bytes(bytes.clone()).unwrap();
+        let copied = Object::copies_of([checkpoint.root()]).unwrap();
+        (bytes, SaveOptions::new().to_bytes(&copied[0]).unwrap())
+    }
+
+    #[test]
+    fn copies_are_saved_as_the_same_bytes() {
+        let pair = Object::tuple([0.9, 0.999]);
+        let object = Object::dict([
+            ("shared", Object::list([pair.clone(), Object::list([pair.clone(), pair])])),
+            ("kinds", Object::list([Object::none(), true.into(), 3.into(), 0.5.into(), "x".into()])),
+            ("long", Object::big_int(&[0, 0, 0, 0, 0, 0, 0, 0, 1])),
+            ("ordered", Object::ordered_dict([("a", 1), ("b", 2)])),
+            ("set", Object::set([1])),
+            ("empty", Object::list([0; 0])),
+        ]);
+        let (first, second) = again(&object);
+        assert!(first == second);
+    }
+
+    #[test]
+    fn deep_nesting_takes_no_stack() {
+        let mut object = Object::from(1);
+        for _ in 0..10_000 {
+            object = Object::list([object]);
+        }
+        let (first, second) = again(&object);
+        assert!(first == second);
+    }
+}
