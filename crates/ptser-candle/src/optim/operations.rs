@@ -143,4 +143,25 @@ mod tests {
             close(&buffer, &other_buffer);
         }
     }
+
+    /// Tensors without axes are written through a view of one.
+    #[test]
+    fn scalars_are_stepped_too() {
+        let var = Var::new(2.0_f32, &Device::Cpu).unwrap();
+        let buffer = step::zeros(&var).unwrap();
+        let made = SgdStep {
+            maximize: false,
+            weight_decay: 0.0,
+            momentum: 0.5,
+            dampening: 0.0,
+            nesterov: false,
+            lr: 1.0,
+            first: true,
+        };
+        let grad = Tensor::new(0.5_f32, &Device::Cpu).unwrap();
+        sgd(&var, &grad, Some(&buffer), &made).unwrap();
+        sgd(&var, &grad, Some(&buffer), &SgdStep { first: false, ..made }).unwrap();
+        assert_eq!(buffer.to_scalar::<f32>().unwrap(), 0.75);
+        assert_eq!(var.to_scalar::<f32>().unwrap(), 0.75);
+    }
 }
