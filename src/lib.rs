@@ -65,7 +65,10 @@ pub use ptser_core::{
     Value, ValueKind, Verdict, layout, submit,
 };
 
-/// Tensors and `VarBuilder`s for candle.
+#[cfg(all(doctest, feature = "candle"))]
+mod training;
+
+/// Tensors, `VarBuilder`s and optimizers for candle.
 #[cfg(feature = "candle")]
 pub use ptser_candle as candle;
 

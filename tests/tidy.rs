@@ -78,6 +78,19 @@ mod tests {
     }
 
     #[test]
+    fn the_samples_of_the_training_page_are_those_that_are_compiled() {
+        let compiled = read(&root().join("src/training.rs"));
+        let page = read(&root().join("docs/training.md"));
+        let samples: Vec<&str> =
+            page.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(samples.len() >= 3);
+        for line in samples.iter().flat_map(|sample| sample.lines()).filter(|line| !line.trim().is_empty()) {
+            let compiled_as = |line: &str| compiled.contains(&format!("//! {line}\n"));
+            assert!(compiled_as(line) || compiled_as(line.trim()), "not in src/training.rs: {line}");
+        }
+    }
+
+    #[test]
     fn no_rust_file_is_over_600_lines() {
         let long = |path: &PathBuf| Some(read(path).lines().count()).filter(|&lines| lines > 600);
         let found: Vec<String> = rust_files()

@@ -7,6 +7,8 @@ mod fixtures;
 #[cfg(test)]
 mod loading;
 #[cfg(test)]
+mod optim;
+#[cfg(test)]
 mod save;
 #[cfg(test)]
 mod sharing;

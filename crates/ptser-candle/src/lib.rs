@@ -27,6 +27,7 @@ mod host;
 mod loaded;
 mod make;
 mod natural;
+mod optim;
 mod options;
 mod report;
 mod save;
@@ -40,6 +41,10 @@ use std::path::Path;
 use candle_core::{Device, Result};
 
 pub use loaded::Loaded;
+pub use optim::{
+    Adam, AdamOptions, AdamW, AdamWOptions, ParamGroup, Sgd, SgdOptions, StateError, named_vars,
+    named_vars_as,
+};
 pub use options::PtOptions;
 pub use report::{Change, Note, Report};
 pub use save::{NamedTensors, save, save_with, to_state_dict, to_tensor, to_tensors};

@@ -3,6 +3,7 @@
 mod containers;
 mod object;
 mod scalar;
+mod to_object;
 
 use std::fmt;
 
