@@ -9,10 +9,18 @@
 //! and `rebuild_v3` in `describe.py` say of which files. Arrays of numpy and the like are opened and not compared.
 
 #[cfg(test)]
+#[path = "../support/build.rs"]
+mod build;
+#[cfg(test)]
 mod case;
 #[cfg(test)]
 #[path = "../support/compare.rs"]
 mod compare;
+#[cfg(test)]
+mod damaged;
+#[cfg(test)]
+#[path = "../support/mutate.rs"]
+mod mutate;
 #[cfg(test)]
 #[path = "../support/oracle.rs"]
 mod oracle;

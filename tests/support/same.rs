@@ -109,7 +109,7 @@ fn equal<T: PartialEq + Debug>(what: &str, one: T, other: T) -> Result<(), Strin
     if one == other { Ok(()) } else { Err(format!("{what} is {one:?} and {other:?}")) }
 }
 
-/// Which storage of the one is which of the other.
+/// Which storage of the one is which of the other. Parts of storages become views of the whole, or storages by themselves.
 #[derive(Default)]
 struct Sharing {
     forth: HashMap<usize, usize>,
@@ -121,6 +121,9 @@ impl Sharing {
         let (Some(one), Some(other)) = (one, other) else {
             return equal("having a storage", one.is_some(), other.is_some());
         };
+        if one.whole().is_some() {
+            return Ok(());
+        }
         let forth = *self.forth.entry(one.id()).or_insert(other.id());
         let back = *self.back.entry(other.id()).or_insert(one.id());
         equal("which storage it is", (forth, back), (other.id(), one.id()))

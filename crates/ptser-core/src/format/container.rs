@@ -104,6 +104,10 @@ impl Container {
                 let (pickle, end) = take(&*source, 0, limits.pickle_bytes)?;
                 let mut table = nesting.around(NoStorages, &pickle);
                 let document = Document::read(pickle, rules, &mut table)?;
+                if LegacyStream::is_headless(&document.graph, &*source, end) {
+                    let damaged = "the magic number of a legacy stream is damaged".into();
+                    return Err(Reason::Archive(damaged).into());
+                }
                 Ok(Self::other(Format::Pickle, Some(end), document, globals))
             }
         }

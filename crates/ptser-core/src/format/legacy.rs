@@ -33,9 +33,18 @@ pub(crate) struct LegacyStream {
 impl LegacyStream {
     /// Whether a stream begins at `start`: its first pickle is the magic number, in whatever protocol.
     pub(crate) fn begins(source: &dyn Source, start: u64) -> bool {
-        let pickle = take(source, start, PREAMBLE).map(|(pickle, _)| pickle);
-        let graph = pickle.and_then(|pickle| pickle::run(pickle, torch::rename, Encoding::Auto).graph);
-        graph.is_ok_and(|graph| is_magic(&graph))
+        small_pickle(source, start).is_ok_and(|graph| is_magic(&graph))
+    }
+
+    /// Whether a pickle is what damage makes of the magic number: a number with more behind it that nobody would put
+    /// there by itself, or one before a stream's protocol version.
+    pub(crate) fn is_headless(first: &Graph, source: &dyn Source, end: u64) -> bool {
+        let is_version = |graph: &Graph| matches!(graph.node(graph.root()), Node::Int(PROTOCOL));
+        match first.node(first.root()) {
+            Node::Long(_) | Node::Int(PROTOCOL) => end < source.size(),
+            Node::Int(_) => small_pickle(source, end).is_ok_and(|next| is_version(&next)),
+            _ => false,
+        }
     }
 
     /// Reads up to the object's pickle.
@@ -68,12 +77,13 @@ impl LegacyStream {
 
 /// Whether a pickle holds the magic number, in however many bytes.
 pub(super) fn is_magic(graph: &Graph) -> bool {
-    match graph.node(graph.root()) {
-        Node::Long(span) => {
-            graph.bytes(span).strip_prefix(&MAGIC).is_some_and(|rest| rest.iter().all(|&byte| byte == 0))
-        }
-        _ => false,
-    }
+    matches!(graph.node(graph.root()), Node::Long(span) if graph.bytes(span) == MAGIC)
+}
+
+/// A pickle of the size of those that a stream begins with.
+fn small_pickle(source: &dyn Source, start: u64) -> Result<Graph> {
+    let (pickle, _) = take(source, start, PREAMBLE)?;
+    pickle::run(pickle, torch::rename, Encoding::Auto).graph
 }
 
 /// A small pickle before the object.
