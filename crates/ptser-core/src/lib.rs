@@ -26,6 +26,7 @@ mod limits;
 mod listing;
 mod load;
 mod location;
+mod memory;
 mod module;
 mod number;
 mod object;

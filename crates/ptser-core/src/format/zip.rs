@@ -162,13 +162,28 @@ pub(super) fn read_pickle(
     let record = archive.expect(name)?;
     let read = || {
         limits::check("the pickle in bytes", "pickle_bytes", record.size, limits.pickle_bytes)?;
-        if record.size > 1 << 20 && record.compression == Compression::Deflated {
-            let ratio = record.size.checked_div(record.stored_size).unwrap_or(u64::MAX);
-            limits::check("the inflation of the pickle", "inflation_ratio", ratio, limits.inflation_ratio)?;
+        if record.compression == Compression::Deflated {
+            let Record { size, stored_size, .. } = *record;
+            let allowed = limits.inflation_ratio;
+            check_ratio("the inflation of the pickle", size, stored_size, FREE_PICKLE, allowed)?;
         }
         record.read_all(source)
     };
     read().map_err(|error: Error| error.in_record(name))
+}
+
+/// Bytes that a deflated pickle may have, however few there are of it in the file.
+const FREE_PICKLE: u64 = 1 << 20;
+/// And deflated storages: zeros deflate to a thousandth.
+const FREE_STORAGES: u64 = 1 << 30;
+
+/// Refuses bytes that are stored in too few, beyond so many.
+fn check_ratio(what: &'static str, size: u64, stored: u64, free: u64, allowed: u64) -> Result<()> {
+    if size <= free {
+        return Ok(());
+    }
+    let ratio = size.checked_div(stored).unwrap_or(u64::MAX);
+    limits::check(what, "inflation_ratio", ratio, allowed)
 }
 
 /// Answers the persistent ids of a pickle in an archive.
@@ -176,14 +191,17 @@ pub(crate) struct ZipStorages {
     file: Arc<ZipFile>,
     /// The folder that the storages lie in.
     folder: &'static str,
-    expanded_bytes: u64,
+    limits: Limits,
+    /// Bytes of deflated storages so far: inflated, and as they are stored.
+    inflated: (u64, u64),
     /// By key, so that each is made once.
     made: std::collections::HashMap<String, Storage>,
 }
 
 impl ZipStorages {
     pub(crate) fn new(file: Arc<ZipFile>, folder: &'static str, limits: &Limits) -> Self {
-        Self { file, folder, expanded_bytes: limits.expanded_bytes, made: std::collections::HashMap::new() }
+        let made = std::collections::HashMap::new();
+        Self { file, folder, limits: limits.clone(), inflated: (0, 0), made }
     }
 }
 
@@ -208,7 +226,7 @@ impl ZipStorages {
             nbytes,
             location: reference.location.clone(),
             byte_order: self.file.byte_order,
-            expanded_bytes: self.expanded_bytes,
+            expanded_bytes: self.limits.expanded_bytes,
         };
         // TorchScript keeps the storages of meta tensors, and writes nothing into their records.
         let meta = self.file.format == Format::TorchScript && reference.location == Location::meta();
@@ -221,16 +239,28 @@ impl ZipStorages {
         Ok(storage)
     }
 
-    fn content(&self, name: &str, reference: &StorageRef, nbytes: u64) -> Result<RecordContent> {
+    fn content(&mut self, name: &str, reference: &StorageRef, nbytes: u64) -> Result<RecordContent> {
         let missing = || Reason::MissingRecord { name: name.to_owned() };
         let place = self.file.archive.place(name).ok_or_else(missing)?;
         let content = RecordContent { file: Arc::clone(&self.file), place };
         let record = content.record_of()?;
         check_size(reference, nbytes, record.size)?;
-        if let Compression::Unsupported(why) = record.compression {
-            return Err(Reason::Unsupported(why.into()).into());
+        match record.compression {
+            Compression::Stored => {}
+            Compression::Deflated => self.inflate(record.size, record.stored_size)?,
+            Compression::Unsupported(why) => return Err(Reason::Unsupported(why.into()).into()),
         }
         Ok(content)
+    }
+
+    /// Counts the bytes of one more deflated storage.
+    fn inflate(&mut self, size: u64, stored_size: u64) -> Result<()> {
+        let (inflated, stored) = self.inflated;
+        let (inflated, stored) = (inflated.saturating_add(size), stored.saturating_add(stored_size));
+        self.inflated = (inflated, stored);
+        let Limits { inflated_bytes, inflation_ratio, .. } = self.limits;
+        limits::check("the deflated storages inflated, in bytes,", "inflated_bytes", inflated, inflated_bytes)?;
+        check_ratio("the inflation of the storages", inflated, stored, FREE_STORAGES, inflation_ratio)
     }
 }
 
