@@ -31,6 +31,8 @@ pub(crate) struct Terms<'t> {
     /// Whether a safetensors file is what the caller means.
     pub(crate) safetensors: bool,
     pub(crate) faults: Faults,
+    /// Whether CRCs of records are checked when these are read.
+    pub(crate) verify_crc: bool,
 }
 
 impl<'t> Terms<'t> {

@@ -195,7 +195,7 @@ impl Scanner<'_> {
                 continue;
             }
             let place = place.in_record(record);
-            match read_pickle(&archive, &**source, record, self.limits) {
+            match read_pickle(&archive, &**source, record, self.limits, false) {
                 Ok(pickle) => drop(self.pickle(pickle, &place)),
                 Err(error) => self.note_or_fail(error, &place)?,
             }

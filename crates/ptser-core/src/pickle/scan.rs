@@ -226,9 +226,14 @@ fn pushes(opcode: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
 
     fn names(pickle: &[u8]) -> (Vec<String>, bool) {
-        let scan = scan(pickle.to_vec(), |module, name| (module.into(), name.into()));
+        let scan = scan(
+            pickle.to_vec(),
+            |module, name| (module.into(), name.into()),
+            &Objects::within(&Limits::default()),
+        );
         let names = scan
             .names()
             .into_iter()
