@@ -134,6 +134,7 @@ impl Objects {
     }
 
     /// Refuses so many more.
+    #[inline]
     pub(crate) fn check(&self, more: u64) -> Result<()> {
         let found = self.used.get().saturating_add(more);
         check("the number of objects in the pickle", "objects", found, self.max)
@@ -146,6 +147,7 @@ impl Objects {
 }
 
 /// Refuses `found` above `allowed`, naming the limit.
+#[inline]
 pub(crate) fn check(what: &'static str, limit: &'static str, found: u64, allowed: u64) -> Result<()> {
     if found > allowed {
         return Err(Reason::Limit { what, limit, found, allowed }.into());

@@ -1,7 +1,11 @@
 //! The zip archive of torch 1.6 and later.
 
+use std::hash::BuildHasher;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use super::Format;
 use super::container::Terms;
@@ -10,7 +14,6 @@ use crate::archive::{Archive, Compression, Crc, Record, check_crc};
 use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
-use crate::location::Location;
 use crate::source::Source;
 use crate::storage::{Content, Description, Storage};
 use crate::torch::{StorageRef, StorageTable};
@@ -212,33 +215,41 @@ pub(crate) struct ZipStorages {
     /// Bytes of deflated storages so far: inflated, and as they are stored.
     inflated: (u64, u64),
     /// By key, so that each is made once.
-    made: std::collections::HashMap<String, Storage>,
+    made: HashTable<Storage>,
+    hasher: RandomState,
+    /// The name of the record that was asked for last.
+    name: String,
 }
 
 impl ZipStorages {
     pub(crate) fn new(file: Arc<ZipFile>, folder: &'static str, limits: &Limits) -> Self {
-        let made = std::collections::HashMap::new();
-        Self { file, folder, limits: limits.clone(), inflated: (0, 0), made }
+        let (made, hasher) = (HashTable::new(), RandomState::default());
+        Self { file, folder, limits: limits.clone(), inflated: (0, 0), made, hasher, name: String::new() }
     }
 }
 
 impl StorageTable for ZipStorages {
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
-        let name = format!("{}/{}", self.folder, reference.key);
-        self.find(&name, reference).map_err(|error| error.in_record(&name))
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
+        let mut name = std::mem::take(&mut self.name);
+        name.clear();
+        name.extend([self.folder, "/", reference.key]);
+        let storage = self.find(&name, reference).map_err(|error| error.in_record(&name));
+        self.name = name;
+        storage
     }
 }
 
 impl ZipStorages {
-    fn find(&mut self, name: &str, reference: &StorageRef) -> Result<Storage> {
+    fn find(&mut self, name: &str, reference: &StorageRef<'_>) -> Result<Storage> {
         let nbytes = reference.nbytes()?;
-        if let Some(storage) = self.made.get(&reference.key) {
+        let hash = self.hasher.hash_one(reference.key);
+        if let Some(storage) = self.made.find(hash, |storage| storage.key() == reference.key) {
             // A second name for the same bytes must claim all of them, as the first did.
             check_size(reference, nbytes, storage.nbytes())?;
             return Ok(storage.clone());
         }
         let description = Description {
-            key: reference.key.as_str().into(),
+            key: reference.key.into(),
             dtype: reference.dtype,
             nbytes,
             location: reference.location.clone(),
@@ -246,21 +257,24 @@ impl ZipStorages {
             expanded_bytes: self.limits.expanded_bytes,
         };
         // TorchScript keeps the storages of meta tensors, and writes nothing into their records.
-        let meta = self.file.format == Format::TorchScript && reference.location == Location::meta();
+        let meta = self.file.format == Format::TorchScript && reference.location.as_str() == "meta";
         let storage = if meta {
             Storage::new(description, MetaContent { name: name.to_owned() })
         } else {
             Storage::new(description, self.content(name, reference, nbytes)?)
         };
-        self.made.insert(reference.key.clone(), storage.clone());
+        let hasher = &self.hasher;
+        self.made.insert_unique(hash, storage.clone(), |storage| hasher.hash_one(storage.key()));
         Ok(storage)
     }
 
-    fn content(&mut self, name: &str, reference: &StorageRef, nbytes: u64) -> Result<RecordContent> {
+    fn content(&mut self, name: &str, reference: &StorageRef<'_>, nbytes: u64) -> Result<RecordContent> {
         let missing = || Reason::MissingRecord { name: name.to_owned() };
         let place = self.file.archive.place(name).ok_or_else(missing)?;
         let mut content = RecordContent { file: Arc::clone(&self.file), place, crc: None };
-        content.crc = content.record_of().map(Crc::of)?.filter(|_| self.file.verify_crc);
+        if self.file.verify_crc {
+            content.crc = content.record_of().map(Crc::of)?.map(Box::new);
+        }
         let record = content.record_of()?;
         check_size(reference, nbytes, record.size)?;
         match record.compression {
@@ -287,7 +301,7 @@ impl ZipStorages {
     }
 }
 
-fn check_size(reference: &StorageRef, expected: u64, found: u64) -> Result<()> {
+fn check_size(reference: &StorageRef<'_>, expected: u64, found: u64) -> Result<()> {
     if expected == found {
         return Ok(());
     }
@@ -337,7 +351,7 @@ struct RecordContent {
     file: Arc<ZipFile>,
     place: usize,
     /// Where it is to be checked.
-    crc: Option<Crc>,
+    crc: Option<Box<Crc>>,
 }
 
 impl RecordContent {
@@ -388,7 +402,7 @@ impl Content for RecordContent {
             return Err(Reason::Misuse("a deflated record cannot be written in place".into()).into());
         }
         let at = record.data_at(&*self.file.source)?.saturating_add(offset);
-        self.crc.iter().for_each(Crc::forget);
+        self.crc.iter().for_each(|crc| crc.forget());
         Ok(self.file.source.write_all_at(bytes, at)?)
     }
 
