@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::thread::Builder;
 
 use crate::archive::{Compression, Record, check_crc, joined_crc};
 use crate::byte_order::ByteOrder;
@@ -12,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::listing::Entry;
+use crate::memory::filled;
 use crate::source::Source;
 use crate::storage::Storage;
 
@@ -143,8 +145,8 @@ struct Piece {
 /// Bytes that one thread reads before it looks for more work, and those that it holds.
 const PIECE: u64 = 64 << 20;
 const BLOCK: u64 = 1 << 20;
-/// Threads beyond these wait for the disk or the memory.
-const THREADS: usize = 8;
+/// Threads beyond these wait for the disk or the memory, and each has an arena of address space.
+const THREADS: usize = 4;
 
 impl Item<'_> {
     fn size(&self) -> u64 {
@@ -226,7 +228,7 @@ impl Item<'_> {
 
 /// Goes over so many bytes with one buffer; `take` fills and uses it.
 fn blocks(len: u64, mut take: impl FnMut(u64, &mut [u8]) -> Result<()>) -> Result<()> {
-    let mut buffer = vec![0; usize::try_from(len.min(BLOCK)).unwrap_or(0)];
+    let mut buffer = filled(0, usize::try_from(len.min(BLOCK)).unwrap_or(0))?;
     let mut offset = 0_u64;
     while offset < len {
         let now = len.saturating_sub(offset).min(BLOCK);
@@ -255,9 +257,15 @@ fn read_all(
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS).min(pieces.len());
     std::thread::scope(|scope| {
         let (sender, news) = channel();
+        let mut alone = true;
         for _ in 0..threads {
             let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || work(items, pieces, next, &sender));
+            let spawned = Builder::new().spawn_scoped(scope, move || work(items, pieces, next, &sender));
+            alone &= spawned.is_err();
+        }
+        if alone {
+            // Where no thread is to be had, nobody listens until all is done.
+            work(items, pieces, &next, &sender);
         }
         drop(sender);
         let mut done = 0_u64;
