@@ -46,7 +46,6 @@ impl Diff {
         let mut walk = Walk::new(files, (first.root(), second.root()));
         while let Some((name, change)) = walk.next_change()? {
             differences += 1;
-            let name = if name.is_empty() { "(root)".into() } else { human::name(&name) };
             match change {
                 Change::Only(0, what) => writeln!(out, "{} {name}: {what}", "-".red())?,
                 Change::Only(_, what) => writeln!(out, "{} {name}: {what}", "+".green())?,

@@ -33,7 +33,7 @@ const SHOWN: usize = 100;
 impl Verify {
     /// The exit code: the highest of any file.
     pub(crate) fn run(&self) -> Result<u8, Failure> {
-        let options = LoadOptions::new().globals(Globals::inert()).limits(self.bounds.limits());
+        let options = LoadOptions::new().limits(self.bounds.limits());
         let mut code = 0;
         for file in &self.files {
             code = code.max(match verify(file, &options) {
@@ -55,7 +55,7 @@ fn verify(file: &Path, options: &LoadOptions) -> Result<u8, Failure> {
     let name = human::plain(&name);
     let (checkpoint, refusal) = open(file, options)?;
     let Some(checkpoint) = checkpoint else {
-        write_damage(&mut out, &name, refusal.iter().collect::<Vec<_>>().as_slice())?;
+        write_damage(&mut out, file, &refusal.iter().collect::<Vec<_>>())?;
         return Ok(DAMAGED);
     };
     let mut progress = None;
@@ -77,16 +77,22 @@ fn verify(file: &Path, options: &LoadOptions) -> Result<u8, Failure> {
     if !errors.iter().any(|error| is_damage(error)) {
         return Err(Failure::file(file, first));
     }
-    write_damage(&mut out, &name, &errors)?;
+    write_damage(&mut out, file, &errors)?;
     Ok(DAMAGED)
 }
 
 /// What can be opened of a file, and why not all of it.
 fn open(file: &Path, options: &LoadOptions) -> Result<(Option<Checkpoint>, Option<Error>), Failure> {
-    match options.open(file) {
+    let inert = || options.clone().globals(Globals::inert());
+    let opened = match options.open(file) {
+        // Which names it may hold is not the question.
+        Err(error) if !error.refused_globals().is_empty() => inert().open(file),
+        opened => opened,
+    };
+    match opened {
         Ok(checkpoint) => Ok((Some(checkpoint), None)),
         Err(error) if error.kind() == ErrorKind::Malformed => {
-            Ok((options.clone().lenient(true).open(file).ok(), Some(error)))
+            Ok((inert().lenient(true).open(file).ok(), Some(error)))
         }
         Err(error) => Err(error.into()),
     }
@@ -96,10 +102,12 @@ fn is_damage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Unsupported)
 }
 
-fn write_damage(out: &mut impl Write, name: &str, errors: &[&Error]) -> io::Result<()> {
-    writeln!(out, "{}: {}", name.bold(), "damaged".red())?;
+fn write_damage(out: &mut impl Write, file: &Path, errors: &[&Error]) -> io::Result<()> {
+    let prefix = format!("{}: ", file.display());
+    writeln!(out, "{}: {}", human::plain(&file.to_string_lossy()).bold(), "damaged".red())?;
     for error in errors.iter().take(SHOWN) {
-        writeln!(out, "  {}", human::message(&error.to_string()))?;
+        let message = error.to_string();
+        writeln!(out, "  {}", human::message(message.strip_prefix(&prefix).unwrap_or(&message)))?;
     }
     if errors.len() > SHOWN {
         writeln!(out, "  and {} more", human::number(errors.len() - SHOWN))?;

@@ -6,8 +6,8 @@ use std::path::Path;
 use ptser::{PathElement, Tensor, Value, ValueKind};
 
 use super::{leaves, values};
-use crate::describe;
 use crate::output::Failure;
+use crate::{describe, human};
 
 /// A difference.
 pub(super) enum Change {
@@ -162,13 +162,19 @@ impl<'c> Walk<'c> {
 
     /// The path of a step, joined by dots.
     fn name(&self, mut step: usize) -> String {
+        if step == 0 {
+            return "(root)".into();
+        }
         let mut names = Vec::new();
         while let Some((parent, name)) = step.checked_sub(1).and_then(|place| self.steps.get(place)) {
             names.push(name.as_str());
             step = *parent;
         }
         names.reverse();
-        names.join(".")
+        match names.join(".").as_str() {
+            "" => "\"\"".into(),
+            name => human::name(name),
+        }
     }
 }
 
