@@ -289,3 +289,33 @@ fn integers_keep_all_their_digits_up_to_pythons_own_limit() {
     let bytes = around(&pickle(&[&int(i64::MIN)]));
     assert_eq!(Checkpoint::from_bytes(bytes).unwrap().root().as_i64().unwrap(), i64::MIN);
 }
+
+#[test]
+fn records_whose_local_headers_lead_into_others_are_not_read() {
+    let good = around(&good_pickle());
+    let name = good.windows(14).position(|window| window == b"archive/data/0").unwrap();
+    let extra_len = name - 2;
+    for more in [24, 64, u16::MAX] {
+        let mut bytes = good.clone();
+        let len = u16::from_le_bytes([bytes[extra_len], bytes[extra_len + 1]]).saturating_add(more);
+        bytes[extra_len..extra_len + 2].copy_from_slice(&len.to_le_bytes());
+        let error = refuse(bytes);
+        assert_eq!((error.kind(), error.record()), (ErrorKind::Malformed, Some("data/0")));
+        assert!(error.to_string().contains("what follows it"), "{error}");
+    }
+}
+
+#[test]
+fn records_over_the_same_bytes_are_refused() {
+    let pickle = good_pickle();
+    let good = archive("archive", &[("data.pkl", &pickle), ("data/0", &[0; 24]), ("data/1", &[0; 24])]);
+    let entries = positions(&good, b"PK\x01\x02");
+    let header = |entry: usize| good[entry + 42..entry + 46].to_vec();
+    // One record, named twice; and one that begins inside another.
+    for (entry, at) in [(entries[2], header(entries[1])), (entries[2], header(entries[0]))] {
+        let mut bytes = good.clone();
+        bytes[entry + 42..entry + 46].copy_from_slice(&at);
+        let error = refuse(bytes);
+        assert!(error.to_string().contains("overlap"), "{error}");
+    }
+}

@@ -197,3 +197,21 @@ fn bytes_behind_the_pickles_end_are_ignored() {
     let alone = archive("archive", &[("data.pkl", b"\x80\x02N.")]);
     assert!(with(Limits::default(), alone).unwrap().root().is_none());
 }
+
+#[test]
+fn views_that_are_small_each_and_large_together_are_refused() {
+    let views = |shapes: &[i64]| {
+        let view = |&size: &i64| tensor(&storage("0", 6), 0, &[size, 6], &[0, 1]);
+        with(
+            Limits::default(),
+            around(&pickle(&[b"(", &shapes.iter().flat_map(view).collect::<Vec<_>>(), b"t"])),
+        )
+        .unwrap()
+    };
+    // 960 MB, which is less than the limit.
+    views(&[40_000_000]).check_views().unwrap();
+    // And the same view again and again.
+    views(&[40_000_000; 100]).check_views().unwrap();
+    let error = views(&[40_000_000, 40_000_001]).check_views().unwrap_err();
+    assert_eq!(named(&error), "expanded_bytes");
+}

@@ -1,8 +1,10 @@
 //! CRCs are checked where that is asked for, and everything else of a checkpoint with them.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
-use ptser::{ByteOrder, Checkpoint, Checksum, DType, ErrorKind, LoadOptions, Mmap, Reason};
+use ptser::{ByteOrder, Checkpoint, Checksum, DType, ErrorKind, Limits, LoadOptions, Mmap, Reason};
+use zip::write::SimpleFileOptions;
 
 use crate::build::{archive, around, good_pickle};
 use crate::fixtures;
@@ -174,4 +176,24 @@ fn verification_finds_tensors_that_contradict_themselves() {
     let verification = checkpoint.verify(|_, _| {});
     assert!(!verification.is_good());
     assert!(verification.errors().all(|error| error.tensor().is_some()));
+}
+
+#[test]
+fn verification_inflates_no_more_than_the_limits_allow() {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let deflated = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+    for (name, content) in
+        [("data.pkl", good_pickle()), ("data/0", vec![0; 24]), ("unused", vec![0; 8 << 20])]
+    {
+        writer.start_file(format!("archive/{name}"), deflated).unwrap();
+        writer.write_all(&content).unwrap();
+    }
+    let bytes = writer.finish().unwrap().into_inner();
+    let open = |limits| LoadOptions::new().limits(limits).from_bytes(bytes.clone()).unwrap();
+    assert!(open(Limits::default()).verify(|_, _| {}).is_good());
+    // Opening needs none of it.
+    let verification = open(Limits::default().inflated_bytes(1 << 20)).verify(|_, _| {});
+    let errors: Vec<_> = verification.errors().collect();
+    let [error] = errors.as_slice() else { panic!("{errors:?}") };
+    assert_eq!((error.kind(), error.record()), (ErrorKind::LimitExceeded, Some("unused")));
 }

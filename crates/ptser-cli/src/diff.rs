@@ -40,7 +40,12 @@ impl Diff {
         let Self { first, second, policy } = self;
         let options = policy.options();
         let files = (first.as_path(), second.as_path());
-        let (first, second) = (options.open(first)?, options.open(second)?);
+        let open = |file: &PathBuf| {
+            let checkpoint = options.open(file)?;
+            checkpoint.check_views().map_err(|error| error.in_file(file))?;
+            Ok::<_, Failure>(checkpoint)
+        };
+        let (first, second) = (open(first)?, open(second)?);
         let mut out = output::human();
         let mut differences = 0_usize;
         let mut walk = Walk::new(files, (first.root(), second.root()));

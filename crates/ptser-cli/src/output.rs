@@ -55,14 +55,18 @@ impl Failure {
 
 impl From<ptser::Error> for Failure {
     fn from(error: ptser::Error) -> Self {
-        let message = error.to_string();
-        // The library names its method; here it is an option.
-        Self::File(match error.reason() {
-            Reason::Limit { limit, .. } => {
-                message.replace(&format!("Limits::{limit}(..)"), &format!("--limit {limit}=N"))
-            }
-            _ => message,
-        })
+        Self::File(explain(&error))
+    }
+}
+
+/// The message of an error. The library names the method that raises a limit; here it is an option.
+pub(crate) fn explain(error: &ptser::Error) -> String {
+    let message = error.to_string();
+    match error.reason() {
+        Reason::Limit { limit, .. } => {
+            message.replace(&format!("Limits::{limit}(..)"), &format!("--limit {limit}=N"))
+        }
+        _ => message,
     }
 }
 

@@ -13,7 +13,7 @@ use self::tree::Tree;
 use crate::elements::{self, First};
 use crate::human;
 use crate::open::Source;
-use crate::output::{self, Failure};
+use crate::output::{self, Failure, explain};
 
 /// Show the object as a tree, or one value; of a tensor what it is and its first elements.
 #[derive(Args)]
@@ -75,7 +75,7 @@ enum Trouble {
 impl Trouble {
     fn blame(self, file: &std::path::Path, name: &str) -> Failure {
         match self {
-            Self::Reading(error) => Failure::tensor(file, name, &error.to_string()),
+            Self::Reading(error) => Failure::tensor(file, name, &explain(&error)),
             Self::Output(error) => error.into(),
         }
     }

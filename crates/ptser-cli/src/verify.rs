@@ -9,7 +9,7 @@ use ptser::{Checkpoint, Checksum, Error, ErrorKind, Format, Globals, LoadOptions
 
 use crate::human;
 use crate::open::Bounds;
-use crate::output::{self, Failure};
+use crate::output::{self, Failure, explain};
 use crate::progress::Progress;
 use crate::{DAMAGED, UNREADABLE};
 
@@ -75,7 +75,7 @@ fn verify(file: &Path, options: &LoadOptions) -> Result<u8, Failure> {
     };
     // A disk that fails and a limit say nothing of the file.
     if !errors.iter().any(|error| is_damage(error)) {
-        return Err(Failure::file(file, first));
+        return Err(Failure::file(file, explain(first)));
     }
     write_damage(&mut out, file, &errors)?;
     Ok(DAMAGED)
@@ -106,7 +106,7 @@ fn write_damage(out: &mut impl Write, file: &Path, errors: &[&Error]) -> io::Res
     let prefix = format!("{}: ", file.display());
     writeln!(out, "{}: {}", human::plain(&file.to_string_lossy()).bold(), "damaged".red())?;
     for error in errors.iter().take(SHOWN) {
-        let message = error.to_string();
+        let message = explain(error);
         writeln!(out, "  {}", human::message(message.strip_prefix(&prefix).unwrap_or(&message)))?;
     }
     if errors.len() > SHOWN {

@@ -12,6 +12,8 @@ use crate::byte_order::ByteOrder;
 use crate::checkpoint::Checkpoint;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
+use crate::format::Inflation;
+use crate::limits::Limits;
 use crate::listing::Entry;
 use crate::memory::filled;
 use crate::source::Source;
@@ -59,7 +61,7 @@ pub enum Checksum {
     NotComputed,
     /// They were read, and nobody can tell: the container has no CRCs.
     Absent,
-    /// They are others, or cannot be read.
+    /// They are others, or cannot be read, or were not for a limit's sake.
     Failed(Error),
 }
 
@@ -100,8 +102,15 @@ impl Checkpoint {
                 .map(Item::Storage)
                 .collect(),
         };
-        let pieces: Vec<Piece> =
-            items.iter().enumerate().flat_map(|(place, item)| item.pieces(place)).collect();
+        let mut inflation = Inflation::default();
+        let mut refused: Vec<Option<Error>> =
+            items.iter().map(|item| item.refusal(&mut inflation, self.limits())).collect();
+        let pieces: Vec<Piece> = items
+            .iter()
+            .enumerate()
+            .filter(|&(place, _)| matches!(refused.get(place), Some(None)))
+            .flat_map(|(place, item)| item.pieces(place))
+            .collect();
         let outcomes = read_all(&items, &pieces, &mut progress);
         let mut by_item: Vec<Vec<Result<(u64, u32)>>> = items.iter().map(|_| Vec::new()).collect();
         for (piece, outcome) in pieces.iter().zip(outcomes) {
@@ -109,12 +118,17 @@ impl Checkpoint {
                 read.push(outcome);
             }
         }
+        for (read, refused) in by_item.iter_mut().zip(&mut refused) {
+            read.extend(refused.take().map(Err));
+        }
         let records = items.iter().zip(by_item).map(|(item, read)| item.judge(read)).collect();
         Verification { records, tensors: self.faulty_tensors() }
     }
 
     fn faulty_tensors(&self) -> Vec<Error> {
         let mut seen = HashSet::new();
+        let mut too_large = self.check_views().err();
+        let mut refused = false;
         let mut fault = |entry: Entry<'_>| {
             if let Some(error) = entry.error() {
                 return Some(Reason::Damaged(error.to_string()).into());
@@ -122,6 +136,10 @@ impl Checkpoint {
             let tensor = entry.tensor().filter(|tensor| tensor.index_rule.is_some())?;
             if !seen.insert(std::ptr::from_ref(tensor)) {
                 return None;
+            }
+            if too_large.is_some() || refused {
+                refused = true;
+                return too_large.take();
             }
             tensor.to_contiguous().err()
         };
@@ -153,6 +171,16 @@ impl Item<'_> {
         match self {
             Self::Record { record, .. } => record.size,
             Self::Storage(storage) => storage.nbytes(),
+        }
+    }
+
+    /// Why it is not read: it inflates out of proportion, by itself or with those before it.
+    fn refusal(&self, inflation: &mut Inflation, limits: &Limits) -> Option<Error> {
+        match self {
+            Self::Record { record, .. } if record.compression == Compression::Deflated => {
+                inflation.add(record, limits).err()
+            }
+            Self::Record { .. } | Self::Storage(_) => None,
         }
     }
 
@@ -252,7 +280,7 @@ fn read_all(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Vec<Result<(u64, u32)>> {
     let mut outcomes: Vec<Result<(u64, u32)>> = pieces.iter().map(|piece| Ok((piece.len, 0))).collect();
-    let total = items.iter().map(Item::size).fold(0, u64::saturating_add);
+    let total = pieces.iter().map(|piece| piece.len).fold(0, u64::saturating_add);
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS).min(pieces.len());
     std::thread::scope(|scope| {

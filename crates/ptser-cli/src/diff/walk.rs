@@ -6,7 +6,7 @@ use std::path::Path;
 use ptser::{PathElement, Tensor, Value, ValueKind};
 
 use super::{leaves, values};
-use crate::output::Failure;
+use crate::output::{Failure, explain};
 use crate::{describe, human};
 
 /// A difference.
@@ -137,7 +137,7 @@ impl<'c> Walk<'c> {
     fn tensors(&mut self, step: usize, a: &Tensor, b: &Tensor) -> Result<(), Failure> {
         let change = values::compare(a, b).map_err(|(side, error)| {
             let file = if side == 0 { self.files.0 } else { self.files.1 };
-            Failure::tensor(file, &self.name(step), &error.to_string())
+            Failure::tensor(file, &self.name(step), &explain(&error))
         })?;
         if let Some(change) = change {
             self.found.push_back((step, Change::Changed(change)));
@@ -152,7 +152,7 @@ impl<'c> Walk<'c> {
     }
 
     fn blame(&self, step: usize, error: &ptser::Error) -> Failure {
-        Failure::tensor(self.files.0, &self.name(step), &error.to_string())
+        Failure::tensor(self.files.0, &self.name(step), &explain(error))
     }
 
     fn step(&mut self, parent: usize, element: String) -> usize {
