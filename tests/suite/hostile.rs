@@ -144,6 +144,22 @@ fn archives_that_could_be_read_in_two_ways_are_refused() {
 }
 
 #[test]
+fn archives_of_two_checkpoints_are_refused() {
+    let of = |other: &str| {
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for name in ["archive/data.pkl", other] {
+            writer.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            std::io::Write::write_all(&mut writer, b"\x80\x02N.").unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    };
+    let error = refuse(of("other/data.pkl"));
+    assert!(error.to_string().contains("two root folders"), "{error}");
+    // Records of another folder are none of the checkpoint's.
+    assert_eq!(read_all(&LoadOptions::new(), of("other/data/0")).unwrap(), 0);
+}
+
+#[test]
 fn a_pickle_error_has_the_record_and_the_byte() {
     let error = malformed(&pickle(&[b"N", b"\x00"]));
     assert_eq!((error.record(), error.offset()), (Some("data.pkl"), Some(3)));
