@@ -53,3 +53,5 @@ mod tree;
 mod unlisted;
 #[cfg(test)]
 mod values;
+#[cfg(test)]
+mod verify;

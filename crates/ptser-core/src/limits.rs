@@ -38,7 +38,7 @@ impl Default for Limits {
             records: 4_000_000,
             tensors_listed: 4_000_000,
             names_bytes: 128 << 20,
-            expanded_bytes: 4 << 30,
+            expanded_bytes: 1 << 30,
         }
     }
 }
@@ -112,7 +112,8 @@ impl Limits {
         self
     }
 
-    /// Bytes that copying out one expanded view may take beyond its storage's own. Default 4 GiB.
+    /// Bytes that copying out one expanded view may take beyond its storage's own, and copying out all views beyond
+    /// sixteen times their storages, where [`Checkpoint::check_views`](crate::Checkpoint::check_views) is asked. Default 1 GiB.
     #[must_use]
     pub fn expanded_bytes(mut self, bytes: u64) -> Self {
         self.expanded_bytes = bytes;

@@ -275,15 +275,16 @@ impl Record {
         let extra_len = u16::from_le_bytes([extra_low, extra_high]);
         let at = [LOCAL_HEADER_SIZE, u64::from(name_len), u64::from(extra_len)]
             .into_iter()
-            .try_fold(self.header_at, u64::checked_add)
-            .filter(|at| at.checked_add(self.stored_size).is_some_and(|end| end <= self.next_at))
-            .ok_or_else(|| Reason::Record("it reaches into what follows it in the file".into()))?;
+            .fold(self.header_at, u64::saturating_add);
         if let Some(computed) = self.computed_at.filter(|&computed| computed != at) {
             return Err(Reason::Record(format!(
                 "its content begins at byte {at} of the file, and by PyTorch's layout at byte {computed}; \
                  open it without computed offsets"
             ))
             .into());
+        }
+        if at.saturating_add(self.stored_size) > self.next_at {
+            return Err(Reason::Record("it reaches into what follows it in the file".into()).into());
         }
         Ok(*self.data_at.get_or_init(|| at))
     }

@@ -194,7 +194,7 @@ fn read_whole(record: &Record, source: &dyn Source, verify_crc: bool) -> Result<
 
 /// Bytes that a deflated pickle may have, however few there are of it in the file.
 const FREE_PICKLE: u64 = 1 << 20;
-/// And deflated storages: zeros deflate to a thousandth.
+/// And other deflated records: zeros deflate to a thousandth.
 const FREE_STORAGES: u64 = 1 << 30;
 
 /// Refuses bytes that are stored in too few, beyond so many.
@@ -212,8 +212,7 @@ pub(crate) struct ZipStorages {
     /// The folder that the storages lie in.
     folder: &'static str,
     limits: Limits,
-    /// Bytes of deflated storages so far: inflated, and as they are stored.
-    inflated: (u64, u64),
+    inflation: Inflation,
     /// By key, so that each is made once.
     made: HashTable<Storage>,
     hasher: RandomState,
@@ -223,8 +222,15 @@ pub(crate) struct ZipStorages {
 
 impl ZipStorages {
     pub(crate) fn new(file: Arc<ZipFile>, folder: &'static str, limits: &Limits) -> Self {
-        let (made, hasher) = (HashTable::new(), RandomState::default());
-        Self { file, folder, limits: limits.clone(), inflated: (0, 0), made, hasher, name: String::new() }
+        Self {
+            file,
+            folder,
+            limits: limits.clone(),
+            inflation: Inflation::default(),
+            made: HashTable::new(),
+            hasher: RandomState::default(),
+            name: String::new(),
+        }
     }
 }
 
@@ -279,25 +285,33 @@ impl ZipStorages {
         check_size(reference, nbytes, record.size)?;
         match record.compression {
             Compression::Stored => {}
-            Compression::Deflated => self.inflate(record.size, record.stored_size)?,
+            Compression::Deflated => self.inflation.add(record, &self.limits)?,
             Compression::Unsupported(why) => return Err(Reason::Unsupported(why.into()).into()),
         }
         Ok(content)
     }
+}
 
-    /// Counts the bytes of one more deflated storage.
-    fn inflate(&mut self, size: u64, stored_size: u64) -> Result<()> {
-        let (inflated, stored) = self.inflated;
-        let (inflated, stored) = (inflated.saturating_add(size), stored.saturating_add(stored_size));
-        self.inflated = (inflated, stored);
-        let Limits { inflated_bytes, inflation_ratio, .. } = self.limits;
-        limits::check(
-            "the deflated storages inflated, in bytes,",
-            "inflated_bytes",
-            inflated,
-            inflated_bytes,
-        )?;
-        check_ratio("the inflation of the storages", inflated, stored, FREE_STORAGES, inflation_ratio)
+/// Bytes of deflated records so far: inflated, and as they are stored.
+#[derive(Default)]
+pub(crate) struct Inflation {
+    inflated: u64,
+    stored: u64,
+}
+
+impl Inflation {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// `LimitExceeded` where all together are too large, or too large for what they are stored in.
+    pub(crate) fn add(&mut self, record: &Record, limits: &Limits) -> Result<()> {
+        let inflated = self.inflated.saturating_add(record.size);
+        let stored = self.stored.saturating_add(record.stored_size);
+        *self = Self { inflated, stored };
+        let what = "the deflated records inflated, in bytes,";
+        limits::check(what, "inflated_bytes", inflated, limits.inflated_bytes)?;
+        let what = "the inflation of the records";
+        check_ratio(what, inflated, stored, FREE_STORAGES, limits.inflation_ratio)
     }
 }
 

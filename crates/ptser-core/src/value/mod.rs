@@ -221,6 +221,12 @@ impl<'c> Value<'c> {
             && (self.id == other.id || self.named_tensor().is_some_and(|it| other.named_tensor() == Some(it)))
     }
 
+    /// Which of a checkpoint's objects it is: the same number as that of another value that [is](Self::is) the same.
+    pub fn id(self) -> usize {
+        let named = self.named_tensor().map(|place| self.document.graph.len().saturating_add(place));
+        named.unwrap_or_else(|| self.id.place())
+    }
+
     /// The place of a tensor that a persistent id names; each mention of it is a node of its own.
     fn named_tensor(self) -> Option<usize> {
         match self.document.pid(self.id)? {
