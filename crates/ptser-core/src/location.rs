@@ -16,12 +16,14 @@ pub struct Location {
 }
 
 impl Location {
-    /// Takes a tag apart: `cuda:1` is device `cuda`, index 1.
+    /// Takes a tag apart: `cuda:1` is device `cuda`, index 1. What is no index, as in `cuda:01`, is part of the name,
+    /// which then no backend has.
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
         let split = text.rsplit_once(':').and_then(|(device, index)| {
-            let digits = !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
-            index.parse().ok().filter(|_| digits).map(|index| (device.len(), index))
+            let number: u32 = index.parse().ok()?;
+            // As PyTorch has them: digits, without a sign or leading zeros.
+            (number.to_string() == index).then_some((device.len(), number))
         });
         let (device_len, index) = match split {
             Some((len, index)) => (len, Some(index)),
@@ -100,7 +102,11 @@ mod tests {
         };
         assert_eq!(parts("cuda:1"), ("cuda".into(), Some(1)));
         assert_eq!(parts("cuda"), ("cuda".into(), None));
-        assert_eq!(parts("cuda:+1"), ("cuda:+1".into(), None));
+        for nonsense in
+            ["cuda:+1", "cuda:-1", "cuda:01", "cuda:", "cuda:x", "cuda0", "cuda:1 ", "cuda:4294967296"]
+        {
+            assert_eq!(parts(nonsense), (nonsense.into(), None));
+        }
         assert_eq!(parts("a:b:7"), ("a:b".into(), Some(7)));
         assert_eq!(parts(""), ("".into(), None));
     }
