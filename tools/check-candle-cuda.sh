@@ -13,5 +13,5 @@ unset CUDA_HOME CUDA_PATH CUDA_ROOT CUDA_TOOLKIT_ROOT_DIR
 if [ $# -gt 0 ]; then
     exec cargo "$@"
 fi
-cargo clippy --quiet -p ptser --features candle-cuda --lib --test cuda --test registry -- -D warnings
+cargo clippy --quiet -p ptser --features candle-cuda --lib --test candle -- -D warnings
 echo "candle-cuda: checked"
