@@ -107,19 +107,11 @@ impl Stream for NativeStream {
         copy.buffer.take().ok_or_else(leaves)
     }
 
-    #[expect(unsafe_code, reason = "the driver is asked about an address")]
     fn is_pinned(&self, bytes: &[u8]) -> bool {
-        let Ok(address) = u64::try_from(bytes.as_ptr().addr()) else { return false };
-        if self.0.context().bind_to_thread().is_err() {
-            return false;
-        }
-        let mut kind = 0_u32;
-        let attribute = sys::CUpointer_attribute_enum::CU_POINTER_ATTRIBUTE_MEMORY_TYPE;
-        // SAFETY: the answer to this question is an `unsigned int`, and `kind` is one. The driver looks the address
-        // up and reads nothing there; it refuses those that it does not know.
-        let known = unsafe { sys::cuPointerGetAttribute((&raw mut kind).cast(), attribute, address) };
-        // CU_MEMORYTYPE_HOST
-        known.result().is_ok() && kind == 1
+        // Both ends: a copy from memory that is pinned in part fails.
+        let ends = bytes.first().zip(bytes.last());
+        self.0.context().bind_to_thread().is_ok()
+            && ends.is_some_and(|(first, last)| [first, last].into_iter().all(is_pinned_there))
     }
 
     fn upload_now(&self, from: &[u8], to: &mut Self::Memory) -> Result<(), Failure> {
@@ -189,6 +181,18 @@ impl From<DriverError> for Failure {
     fn from(error: DriverError) -> Self {
         Self(words(error))
     }
+}
+
+#[expect(unsafe_code, reason = "the driver is asked about an address")]
+fn is_pinned_there(byte: &u8) -> bool {
+    let Ok(address) = u64::try_from(std::ptr::from_ref(byte).addr()) else { return false };
+    let mut kind = 0_u32;
+    let attribute = sys::CUpointer_attribute_enum::CU_POINTER_ATTRIBUTE_MEMORY_TYPE;
+    // SAFETY: the answer to this question is an `unsigned int`, and `kind` is one. The driver looks the address up and
+    // reads nothing there; it refuses those that it does not know.
+    let known = unsafe { sys::cuPointerGetAttribute((&raw mut kind).cast(), attribute, address) };
+    // CU_MEMORYTYPE_HOST
+    known.result().is_ok() && kind == 1
 }
 
 /// `CUDA_ERROR_NO_DEVICE (no CUDA-capable device is detected)`.
