@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use ptser::backends::cuda::driver::{Driver, Failure, Stream};
-use ptser::backends::cuda::{Cuda, Native, backend};
+use ptser::backends::cuda::{Cuda, CudaStorage, Native, backend};
 use ptser::{Availability, Backend, Checkpoint, LoadOptions, Registry, Restored};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -79,8 +79,13 @@ fn compare(file: &Path) -> Outcome<()> {
     Ok(())
 }
 
+/// Places all storages, and waits for the last copy.
 fn place(checkpoint: &Checkpoint, registry: &Registry) -> Outcome<Restored> {
-    Ok(checkpoint.restore(registry, &"cuda:0".into())?)
+    let placed = checkpoint.restore(registry, &"cuda:0".into())?;
+    for (_, storage) in placed.iter() {
+        storage.as_any().downcast_ref::<CudaStorage>().map_or(Ok(()), CudaStorage::wait)?;
+    }
+    Ok(placed)
 }
 
 /// The seconds that it takes to have all storages on the host, each for a moment.

@@ -22,6 +22,13 @@ type LaneOf<D> = Lane<<D as Driver>::Stream>;
 /// Memory of a driver's devices.
 pub(crate) type MemoryOf<D> = <<D as Driver>::Stream as Stream>::Memory;
 
+/// Memory that holds a storage once the mark is reached.
+pub(crate) struct Filled<D: Driver> {
+    pub(crate) memory: MemoryOf<D>,
+    pub(crate) mark: <D::Stream as Stream>::Mark,
+    pub(crate) nbytes: usize,
+}
+
 /// A device that is there.
 pub(crate) struct Device<D: Driver> {
     driver: D,
@@ -42,7 +49,7 @@ impl<D: Driver> Device<D> {
     }
 
     /// Takes memory and fills it with a storage; none for a storage without bytes.
-    pub(crate) fn upload(&self, storage: &HostStorage<'_>) -> Result<Option<MemoryOf<D>>> {
+    pub(crate) fn upload(&self, storage: &HostStorage<'_>) -> Result<Option<Filled<D>>> {
         if storage.nbytes() == 0 {
             return Ok(None);
         }
@@ -50,22 +57,24 @@ impl<D: Driver> Device<D> {
             .map_err(|_| Error::backend(format!("{} bytes are more than memory has", storage.nbytes())))?;
         let mut lane = self.lane()?;
         let taken = lane.stream.alloc(nbytes);
-        let mut memory =
-            taken.map_err(|failure| self.error(&lane, "take memory for a storage", nbytes, &failure))?;
+        let mut memory = taken.map_err(|failure| self.error(&lane, "take memory for", nbytes, &failure))?;
         let done = lane.upload(storage, nbytes, &mut memory);
-        self.finish(lane, "upload", nbytes, done)?;
-        Ok(Some(memory))
+        let mark = self.finish(lane, "fill", nbytes, done)?;
+        Ok(Some(Filled { memory, mark, nbytes }))
     }
 
     /// The bytes of a device's memory.
-    pub(crate) fn download(&self, memory: &MemoryOf<D>, nbytes: usize) -> Result<Vec<u8>> {
+    pub(crate) fn download(&self, filled: &Filled<D>) -> Result<Vec<u8>> {
+        let Filled { memory, mark, nbytes } = filled;
         let mut lane = self.lane()?;
-        let done = if self.settings.pinned_downloads {
-            lane.download(memory, nbytes)
-        } else {
-            lane.download_unpinned(memory, nbytes)
-        };
-        self.finish(lane, "download", nbytes, done)
+        let done = D::Stream::reach(mark).map_err(Trouble::from).and_then(|()| {
+            if self.settings.pinned_downloads {
+                lane.download(memory, *nbytes)
+            } else {
+                lane.download_unpinned(memory, *nbytes)
+            }
+        });
+        self.finish(lane, "fetch", *nbytes, done)
     }
 
     /// Takes a lane out, so that no lock is held while anything is read: a thread that waits for its part of a parallel
@@ -115,7 +124,16 @@ impl<D: Driver> Device<D> {
             Ok((free, total)) => format!("{free} of its {total} bytes are free"),
             Err(_) => "how many are free the driver does not say".into(),
         };
-        Error::backend(format!("cuda:{} cannot {what} of {nbytes} bytes ({room}): {why}", self.index))
+        Error::backend(format!(
+            "cuda:{} cannot {what} a storage of {nbytes} bytes ({room}): {why}",
+            self.index
+        ))
+    }
+
+    /// Takes out what is kept, as another thread would that is in the midst of a transfer.
+    #[cfg(test)]
+    pub(crate) fn take_idle(&self) -> impl Sized + use<D> {
+        std::mem::take(&mut *self.idle())
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<LaneOf<D>>> {

@@ -37,6 +37,8 @@ pub trait Stream: Send + Sync + 'static {
     type Pinned: AsRef<[u8]> + AsMut<[u8]> + Send + 'static;
     /// A copy that may not be done yet, and holds what it needs; to drop it is to wait for it.
     type Copy: Send + 'static;
+    /// A place between what was begun before and what comes after.
+    type Mark: Send + Sync + 'static;
 
     /// Takes memory of the device; what it holds is whatever was there.
     ///
@@ -79,6 +81,18 @@ pub trait Stream: Send + Sync + 'static {
     /// # Errors
     /// Where the copy failed.
     fn wait(&self, copy: Self::Copy) -> Result<Self::Pinned, Failure>;
+
+    /// Marks the place behind everything that was begun.
+    ///
+    /// # Errors
+    /// Where the driver refuses.
+    fn mark(&self) -> Result<Self::Mark, Failure>;
+
+    /// Waits until all that was begun before a mark is done.
+    ///
+    /// # Errors
+    /// Where something of it failed.
+    fn reach(mark: &Self::Mark) -> Result<(), Failure>;
 
     /// Whether the driver knows this memory of the host as pinned.
     fn is_pinned(&self, bytes: &[u8]) -> bool;

@@ -14,8 +14,9 @@
 //! # Ok::<(), ptser_core::Error>(())
 //! ```
 //!
-//! The backend uses the device's primary context, as candle and CUDA's runtime do, and a stream of its own. When a
-//! storage is there, all copies to it are done: any stream may use it. It is freed when it is dropped.
+//! The backend uses the device's primary context, as candle and CUDA's runtime do, and streams of its own. The last copies
+//! of a storage are under way while the next is read; whoever takes its bytes or its memory, on whatever stream, waits
+//! for them. It is freed when it is dropped.
 //!
 //! Features: `linked` for programs that are linked with the driver's library, as `candle-core/cuda` does it; a program
 //! that does not say so does not compile then.

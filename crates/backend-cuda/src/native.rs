@@ -60,6 +60,7 @@ impl Stream for NativeStream {
     type Memory = CudaSlice<u8>;
     type Pinned = Pinned;
     type Copy = Copy;
+    type Mark = CudaEvent;
 
     #[expect(unsafe_code, reason = "memory of a device holds whatever was there")]
     fn alloc(&self, nbytes: usize) -> Result<Self::Memory, Failure> {
@@ -105,6 +106,14 @@ impl Stream for NativeStream {
     fn wait(&self, mut copy: Copy) -> Result<Pinned, Failure> {
         copy.done.synchronize()?;
         copy.buffer.take().ok_or_else(leaves)
+    }
+
+    fn mark(&self) -> Result<CudaEvent, Failure> {
+        Ok(self.0.record_event(None)?)
+    }
+
+    fn reach(mark: &CudaEvent) -> Result<(), Failure> {
+        Ok(mark.synchronize()?)
     }
 
     fn is_pinned(&self, bytes: &[u8]) -> bool {

@@ -38,6 +38,8 @@ pub enum Call {
     Upload { buffer: usize, nbytes: usize, at: usize },
     Download { buffer: usize, nbytes: usize, at: usize },
     Wait { buffer: usize },
+    Mark,
+    Reach,
     UploadNow { nbytes: usize },
     DownloadNow { nbytes: usize },
 }
@@ -75,7 +77,7 @@ impl Simulated {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 
@@ -115,7 +117,7 @@ impl Driver for Simulated {
 
     fn open(&self, &device: &u32) -> Result<SimulatedStream, Failure> {
         self.state().call(Call::Open { device })?;
-        Ok(SimulatedStream { driver: self.clone(), device })
+        Ok(SimulatedStream { driver: self.clone(), device, begun: Mutex::default() })
     }
 }
 
@@ -124,6 +126,8 @@ impl Driver for Simulated {
 pub struct SimulatedStream {
     driver: Simulated,
     device: u32,
+    /// Copies that may not be done.
+    begun: Mutex<Vec<Work>>,
 }
 
 /// Memory of a simulated device.
@@ -142,10 +146,22 @@ pub struct Pinned {
     bytes: Vec<u8>,
 }
 
-/// A copy that is done when it is waited for.
+/// A copy that is done when it is waited for, or a mark behind it.
 #[derive(Debug)]
-pub struct Copy {
-    buffer: Option<Pinned>,
+pub struct Copy(Work);
+
+/// A mark, and what was begun before it.
+#[derive(Debug)]
+pub struct Mark {
+    driver: Simulated,
+    before: Vec<Work>,
+}
+
+/// Work that is taken out when it is done, and its buffer, which is taken out by whoever waits for the copy.
+type Work = Arc<Mutex<(Option<Todo>, Option<Pinned>)>>;
+
+#[derive(Debug)]
+struct Todo {
     memory: Arc<Mutex<Vec<u8>>>,
     at: usize,
     nbytes: usize,
@@ -156,6 +172,7 @@ impl Stream for SimulatedStream {
     type Memory = Memory;
     type Pinned = Pinned;
     type Copy = Copy;
+    type Mark = Mark;
 
     fn alloc(&self, nbytes: usize) -> Result<Memory, Failure> {
         let mut state = self.driver.state();
@@ -180,19 +197,33 @@ impl Stream for SimulatedStream {
 
     fn upload(&self, from: Pinned, nbytes: usize, to: &mut Memory, at: usize) -> Result<Copy, Failure> {
         self.driver.state().call(Call::Upload { buffer: from.number, nbytes, at })?;
-        Ok(Copy { memory: Arc::clone(&to.bytes), buffer: Some(from), at, nbytes, upload: true })
+        Ok(self.begin(Todo { memory: Arc::clone(&to.bytes), at, nbytes, upload: true }, from))
     }
 
     fn download(&self, from: &Memory, at: usize, nbytes: usize, to: Pinned) -> Result<Copy, Failure> {
         self.driver.state().call(Call::Download { buffer: to.number, nbytes, at })?;
-        Ok(Copy { memory: Arc::clone(&from.bytes), buffer: Some(to), at, nbytes, upload: false })
+        Ok(self.begin(Todo { memory: Arc::clone(&from.bytes), at, nbytes, upload: false }, to))
     }
 
-    fn wait(&self, mut copy: Copy) -> Result<Pinned, Failure> {
+    fn wait(&self, copy: Copy) -> Result<Pinned, Failure> {
         let lost = || Failure("a copy without a buffer".into());
-        self.driver.state().call(Call::Wait { buffer: copy.buffer.as_ref().ok_or_else(lost)?.number })?;
-        copy.run().ok_or_else(|| Failure("a copy that leaves its memory".into()))?;
-        copy.buffer.take().ok_or_else(lost)
+        let mut work = locked(&copy.0);
+        self.driver.state().call(Call::Wait { buffer: work.1.as_ref().ok_or_else(lost)?.number })?;
+        run(&mut work).ok_or_else(|| Failure("a copy that leaves its memory".into()))?;
+        work.1.take().ok_or_else(lost)
+    }
+
+    fn mark(&self) -> Result<Mark, Failure> {
+        self.driver.state().call(Call::Mark)?;
+        let mut begun = locked(&self.begun);
+        begun.retain(|work| locked(work).0.is_some());
+        Ok(Mark { driver: self.driver.clone(), before: begun.clone() })
+    }
+
+    fn reach(mark: &Mark) -> Result<(), Failure> {
+        mark.driver.state().call(Call::Reach)?;
+        let done = mark.before.iter().try_for_each(|work| run(&mut locked(work)));
+        done.ok_or_else(|| Failure("a copy that leaves its memory".into()))
     }
 
     fn is_pinned(&self, _bytes: &[u8]) -> bool {
@@ -201,13 +232,13 @@ impl Stream for SimulatedStream {
 
     fn upload_now(&self, from: &[u8], to: &mut Memory) -> Result<(), Failure> {
         self.driver.state().call(Call::UploadNow { nbytes: from.len() })?;
-        to.bytes.lock().unwrap_or_else(PoisonError::into_inner).copy_from_slice(from);
+        locked(&to.bytes).copy_from_slice(from);
         Ok(())
     }
 
     fn download_now(&self, from: &Memory, to: &mut [u8]) -> Result<(), Failure> {
         self.driver.state().call(Call::DownloadNow { nbytes: to.len() })?;
-        to.copy_from_slice(&from.bytes.lock().unwrap_or_else(PoisonError::into_inner));
+        to.copy_from_slice(&locked(&from.bytes));
         Ok(())
     }
 
@@ -217,23 +248,37 @@ impl Stream for SimulatedStream {
     }
 }
 
-impl Copy {
-    fn run(&mut self) -> Option<()> {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = memory.get_mut(self.at..self.at.checked_add(self.nbytes)?)?;
-        let here = self.buffer.as_mut()?.bytes.get_mut(..self.nbytes)?;
-        if self.upload {
-            there.copy_from_slice(here);
-        } else {
-            here.copy_from_slice(there);
-        }
-        Some(())
+impl SimulatedStream {
+    fn begin(&self, todo: Todo, buffer: Pinned) -> Copy {
+        let work = Arc::new(Mutex::new((Some(todo), Some(buffer))));
+        locked(&self.begun).push(Arc::clone(&work));
+        Copy(work)
     }
+}
+
+/// Does what is not done yet.
+fn run((todo, buffer): &mut (Option<Todo>, Option<Pinned>)) -> Option<()> {
+    let Some(Todo { memory, at, nbytes, upload }) = todo.take() else { return Some(()) };
+    let mut memory = locked(&memory);
+    let there = memory.get_mut(at..at.checked_add(nbytes)?)?;
+    let here = buffer.as_mut()?.bytes.get_mut(..nbytes)?;
+    if upload {
+        there.copy_from_slice(here);
+    } else {
+        here.copy_from_slice(there);
+    }
+    Some(())
+}
+
+fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        let _ = self.run();
+        let mut work = locked(&self.0);
+        let _ = run(&mut work);
+        drop(work.1.take());
     }
 }
 

@@ -10,14 +10,16 @@ use crate::driver::{Failure, Stream};
 /// One is filled while the other is copied.
 const BUFFERS: usize = 2;
 /// What one thread reads at a time.
-const PIECE: usize = 2 << 20;
+const PIECE: usize = 1 << 20;
 
-/// A stream, and the buffers that are kept for its next transfer.
+/// A stream, its copies that may not be done, the oldest first, and the buffers that no copy needs. What is dropped is
+/// waited for.
 pub(crate) struct Lane<S: Stream> {
-    pub(crate) stream: S,
+    copies: VecDeque<S::Copy>,
+    idle: Vec<S::Pinned>,
     /// Bytes of a staging buffer.
     chunk: usize,
-    idle: Vec<S::Pinned>,
+    pub(crate) stream: S,
 }
 
 /// Who failed.
@@ -43,54 +45,53 @@ impl From<Error> for Trouble {
 
 impl<S: Stream> Lane<S> {
     pub(crate) fn new(stream: S, chunk: usize) -> Self {
-        Self { stream, chunk: chunk.max(1), idle: Vec::new() }
+        Self { copies: VecDeque::new(), idle: Vec::new(), chunk: chunk.max(1), stream }
     }
 
-    /// Fills memory of the device with a storage, and waits until all of it is there.
+    /// Fills memory of the device with a storage. The last copies may not be done when this returns: while they are,
+    /// the next storage is read. What stands behind the mark waits for them.
     pub(crate) fn upload(
         &mut self,
         storage: &HostStorage<'_>,
         nbytes: usize,
         to: &mut S::Memory,
-    ) -> Result<(), Trouble> {
+    ) -> Result<S::Mark, Trouble> {
         if let Some(bytes) = storage.borrow()?.filter(|bytes| self.stream.is_pinned(bytes)) {
-            return Ok(self.stream.upload_now(bytes, to)?);
-        }
-        let chunk = self.chunk;
-        let mut staging = Staging { lane: self, copies: VecDeque::new() };
-        if storage.is_seekable()? {
+            self.stream.upload_now(bytes, to)?;
+        } else if storage.is_seekable()? {
             let mut at = 0_usize;
             while at < nbytes {
-                let len = chunk.min(nbytes.saturating_sub(at));
-                let mut buffer = staging.next()?;
+                let len = self.chunk.min(nbytes.saturating_sub(at));
+                let mut buffer = self.buffer()?;
                 fill(storage, at, buffer.as_mut().get_mut(..len).unwrap_or_default())?;
-                staging.upload(buffer, len, to, at)?;
+                self.begin(buffer, len, to, at)?;
                 at = at.saturating_add(len);
             }
         } else {
-            staging.upload_in_order(storage, to)?;
+            self.upload_in_order(storage, to)?;
         }
-        staging.finish()
+        Ok(self.stream.mark()?)
     }
 
     /// All bytes of the device's memory, by way of the buffers.
     pub(crate) fn download(&mut self, from: &S::Memory, nbytes: usize) -> Result<Vec<u8>, Trouble> {
-        let chunk = self.chunk;
         let mut bytes = reserve(nbytes)?;
-        let mut staging = Staging { lane: self, copies: VecDeque::new() };
+        // Those of uploads.
+        while let Some(buffer) = self.first()? {
+            self.idle.push(buffer);
+        }
         let mut begun = 0_usize;
         while bytes.len() < nbytes {
-            while begun < nbytes && staging.copies.len() < BUFFERS {
-                let len = chunk.min(nbytes.saturating_sub(begun));
-                let buffer = staging.next()?;
-                let copy = staging.lane.stream.download(from, begun, len, buffer)?;
-                staging.copies.push_back(copy);
+            while begun < nbytes && self.copies.len() < BUFFERS {
+                let len = self.chunk.min(nbytes.saturating_sub(begun));
+                let buffer = self.buffer()?;
+                self.copies.push_back(self.stream.download(from, begun, len, buffer)?);
                 begun = begun.saturating_add(len);
             }
-            let Some(buffer) = staging.first()? else { break };
-            let len = chunk.min(nbytes.saturating_sub(bytes.len()));
+            let Some(buffer) = self.first()? else { break };
+            let len = self.chunk.min(nbytes.saturating_sub(bytes.len()));
             bytes.extend_from_slice(buffer.as_ref().get(..len).unwrap_or_default());
-            staging.lane.idle.push(buffer);
+            self.idle.push(buffer);
         }
         Ok(bytes)
     }
@@ -102,18 +103,10 @@ impl<S: Stream> Lane<S> {
         self.stream.download_now(from, &mut bytes)?;
         Ok(bytes)
     }
-}
 
-/// One transfer: the copies that were begun, the oldest first. Where it is given up, they are waited for.
-struct Staging<'l, S: Stream> {
-    lane: &'l mut Lane<S>,
-    copies: VecDeque<S::Copy>,
-}
-
-impl<S: Stream> Staging<'_, S> {
     /// A buffer that no copy needs.
-    fn next(&mut self) -> Result<S::Pinned, Trouble> {
-        if let Some(buffer) = self.lane.idle.pop() {
+    fn buffer(&mut self) -> Result<S::Pinned, Trouble> {
+        if let Some(buffer) = self.idle.pop() {
             return Ok(buffer);
         }
         if self.copies.len() >= BUFFERS
@@ -121,23 +114,17 @@ impl<S: Stream> Staging<'_, S> {
         {
             return Ok(buffer);
         }
-        Ok(self.lane.stream.alloc_pinned(self.lane.chunk)?)
+        Ok(self.stream.alloc_pinned(self.chunk)?)
     }
 
     /// The buffer of the oldest copy, once that is done.
     fn first(&mut self) -> Result<Option<S::Pinned>, Trouble> {
         let Some(copy) = self.copies.pop_front() else { return Ok(None) };
-        Ok(Some(self.lane.stream.wait(copy)?))
+        Ok(Some(self.stream.wait(copy)?))
     }
 
-    fn upload(
-        &mut self,
-        buffer: S::Pinned,
-        len: usize,
-        to: &mut S::Memory,
-        at: usize,
-    ) -> Result<(), Trouble> {
-        let copy = self.lane.stream.upload(buffer, len, to, at)?;
+    fn begin(&mut self, buffer: S::Pinned, len: usize, to: &mut S::Memory, at: usize) -> Result<(), Trouble> {
+        let copy = self.stream.upload(buffer, len, to, at)?;
         self.copies.push_back(copy);
         Ok(())
     }
@@ -147,21 +134,21 @@ impl<S: Stream> Staging<'_, S> {
         let mut at = 0_usize;
         let mut filling: Option<(S::Pinned, usize)> = None;
         let mut trouble = None;
-        let mut take = |staging: &mut Self, mut piece: &[u8]| -> Result<(), Trouble> {
+        let mut take = |lane: &mut Self, mut piece: &[u8]| -> Result<(), Trouble> {
             while !piece.is_empty() {
                 let (mut buffer, filled) = match filling.take() {
                     Some(filling) => filling,
-                    None => (staging.next()?, 0),
+                    None => (lane.buffer()?, 0),
                 };
                 let free = buffer.as_mut().get_mut(filled..).unwrap_or_default();
                 let (now, later) = piece.split_at(piece.len().min(free.len()));
                 free.get_mut(..now.len()).unwrap_or_default().copy_from_slice(now);
                 piece = later;
                 let filled = filled.saturating_add(now.len());
-                if filled < staging.lane.chunk {
+                if filled < lane.chunk {
                     filling = Some((buffer, filled));
                 } else {
-                    staging.upload(buffer, filled, to, at)?;
+                    lane.begin(buffer, filled, to, at)?;
                     at = at.saturating_add(filled);
                 }
             }
@@ -181,17 +168,9 @@ impl<S: Stream> Staging<'_, S> {
         }
         read?;
         match filling {
-            Some((buffer, filled)) => self.upload(buffer, filled, to, at),
+            Some((buffer, filled)) => self.begin(buffer, filled, to, at),
             None => Ok(()),
         }
-    }
-
-    /// Waits for all copies.
-    fn finish(mut self) -> Result<(), Trouble> {
-        while let Some(buffer) = self.first()? {
-            self.lane.idle.push(buffer);
-        }
-        Ok(())
     }
 }
 

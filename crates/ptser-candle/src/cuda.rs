@@ -1,7 +1,7 @@
 //! Storages straight into the memory of candle's CUDA devices, and not through a vector on the host. Knows nothing of
 //! how they get there.
 
-use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
+use candle_core::cuda_backend::cudarc::driver::{DevicePtrMut, DeviceRepr};
 use candle_core::cuda_backend::{CudaDType, CudaStorage as OfCandle};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, Device, Storage as Kind, Tensor, WithDType};
@@ -30,20 +30,24 @@ pub(crate) fn upload<T: Number>(
     let index = device.cuda_stream().context().ordinal();
     let index = u32::try_from(index).map_err(|_| Error::backend(format!("there is no cuda:{index}")))?;
     let placed = ptser_backend_cuda::backend().upload(HostStorage::new(&wanted, dtype), index)?;
-    Ok(hand_over::<T>(placed, device)
-        .map(|storage| Tensor::from_storage(Kind::Cuda(storage), count, BackpropOp::none(), false)))
+    let storage = hand_over::<T>(placed, device)?;
+    Ok(storage.map(|storage| Tensor::from_storage(Kind::Cuda(storage), count, BackpropOp::none(), false)))
 }
 
 /// Makes a storage of the backend's one of candle's, where it lies: candle frees it. `None` where there are no bytes.
 #[expect(unsafe_code, reason = "memory of a device changes its owner")]
-fn hand_over<T: Number>(placed: CudaStorage, device: &CudaDevice) -> Option<OfCandle> {
-    let slice = placed.into_slice()?;
-    let count = slice.len().checked_div(size_of::<T>())?;
+fn hand_over<T: Number>(placed: CudaStorage, device: &CudaDevice) -> Result<Option<OfCandle>> {
+    let stream = device.cuda_stream();
+    // What comes next on candle's stream waits for the copies; the host goes on to read the next storage.
+    let Some(slice) = placed.into_slice(&stream)? else { return Ok(None) };
+    let Some(count) = slice.len().checked_div(size_of::<T>()) else { return Ok(None) };
     let address = slice.leak();
-    // SAFETY: `slice` owned this allocation and has forgotten it, so that it is freed once. It holds `count` numbers, is
-    // aligned as the driver aligns every allocation, and all of it was written, with bytes that `Plain` makes numbers of.
-    // It belongs to the primary context of the device, which is `device`'s context too; and the backend waits for
-    // all copies to it, so that it may be used and freed on any stream.
-    let slice = unsafe { device.cuda_stream().upgrade_device_ptr::<T>(address, count) };
-    Some(OfCandle::wrap_cuda_slice(slice, device.clone()))
+    // SAFETY: `slice` owned this allocation and has forgotten it, so that it is freed once, on `stream`. It holds `count`
+    // numbers, is aligned as the driver aligns every allocation, and belongs to the primary context of the device, which
+    // is `device`'s context too. All of it is written before anything that `stream` does from now on, with bytes that
+    // `Plain` makes numbers of.
+    let mut slice = unsafe { stream.upgrade_device_ptr::<T>(address, count) };
+    // Notes `stream`'s wait as the last write, for which other streams will wait.
+    drop(slice.device_ptr_mut(&stream));
+    Ok(Some(OfCandle::wrap_cuda_slice(slice, device.clone())))
 }
