@@ -68,7 +68,7 @@ impl<S: Stream> Lane<S> {
                 at = at.saturating_add(len);
             }
         } else {
-            self.upload_in_order(storage, to)?;
+            self.upload_in_order(storage, nbytes, to)?;
         }
         Ok(self.stream.mark()?)
     }
@@ -130,7 +130,12 @@ impl<S: Stream> Lane<S> {
     }
 
     /// Uploads what comes piece by piece.
-    fn upload_in_order(&mut self, storage: &HostStorage<'_>, to: &mut S::Memory) -> Result<(), Trouble> {
+    fn upload_in_order(
+        &mut self,
+        storage: &HostStorage<'_>,
+        nbytes: usize,
+        to: &mut S::Memory,
+    ) -> Result<(), Trouble> {
         let mut at = 0_usize;
         let mut filling: Option<(S::Pinned, usize)> = None;
         let mut trouble = None;
@@ -167,9 +172,15 @@ impl<S: Stream> Lane<S> {
             return Err(failure.into());
         }
         read?;
-        match filling {
-            Some((buffer, filled)) => self.begin(buffer, filled, to, at),
-            None => Ok(()),
+        if let Some((buffer, filled)) = filling {
+            self.begin(buffer, filled, to, at)?;
+            at = at.saturating_add(filled);
+        }
+        // What was not written is whatever was there.
+        if at == nbytes {
+            Ok(())
+        } else {
+            Err(Error::backend("a storage has other bytes than it said").into())
         }
     }
 }

@@ -15,8 +15,8 @@ pub(crate) trait Number: Plain + WithDType + CudaDType + DeviceRepr {}
 
 impl<T: Plain + WithDType + CudaDType + DeviceRepr> Number for T {}
 
-/// Uploads `count` numbers of a storage from byte `start` on. `None` where there are none, or the device is no CUDA
-/// device.
+/// Uploads `count` numbers of a storage from byte `start` on. `None` where there are none, the device is no CUDA device,
+/// or the way through the host is the better one.
 pub(crate) fn upload<T: Number>(
     storage: &Storage,
     dtype: DType,
@@ -26,10 +26,20 @@ pub(crate) fn upload<T: Number>(
 ) -> Result<Option<Tensor>> {
     let Device::Cuda(device) = device else { return Ok(None) };
     let bytes = |amount: usize| u64::try_from(amount).unwrap_or(u64::MAX);
-    let wanted = storage.slice(bytes(start), bytes(count.saturating_mul(size_of::<T>())))?;
+    let (start, nbytes) = (bytes(start), bytes(count.saturating_mul(size_of::<T>())));
+    let part;
+    let wanted = if nbytes == storage.nbytes() {
+        storage
+    } else if storage.checkpoint_offset()?.is_none() {
+        // Part of what is deflated is best read at once.
+        return Ok(None);
+    } else {
+        part = storage.slice(start, nbytes)?;
+        &part
+    };
     let index = device.cuda_stream().context().ordinal();
     let index = u32::try_from(index).map_err(|_| Error::backend(format!("there is no cuda:{index}")))?;
-    let placed = ptser_backend_cuda::backend().upload(HostStorage::new(&wanted, dtype), index)?;
+    let placed = ptser_backend_cuda::backend().upload(HostStorage::new(wanted, dtype), index)?;
     let storage = hand_over::<T>(placed, device)?;
     Ok(storage.map(|storage| Tensor::from_storage(Kind::Cuda(storage), count, BackpropOp::none(), false)))
 }

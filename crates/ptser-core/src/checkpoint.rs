@@ -6,7 +6,7 @@ use crate::backend::{MapLocation, Registry, Restored};
 use crate::byte_order::ByteOrder;
 use crate::document::Document;
 use crate::error::{Error, Reason, Result};
-use crate::format::{Container, Format, Opened};
+use crate::format::{Container, Format, Opened, ZipFile};
 use crate::limits::Limits;
 use crate::listing::{Entry, Listing};
 use crate::module;
@@ -51,7 +51,8 @@ pub struct RecordInfo<'c> {
     pub stored_size: u64,
     /// Whether it is deflated.
     pub deflated: bool,
-    /// CRC-32 of the content, as the directory has it; 0 also means that none was computed.
+    /// CRC-32 of the content, as the directory has it; 0 also means that none was computed. It is compared with the
+    /// content by [`LoadOptions::verify_crc`](crate::LoadOptions::verify_crc) and [`Checkpoint::verify`].
     pub crc32: u32,
 }
 
@@ -72,6 +73,10 @@ impl Checkpoint {
             globals,
             map_location: map_location.clone(),
         })
+    }
+
+    pub(crate) fn zip(&self) -> Option<&ZipFile> {
+        self.container.zip()
     }
 
     pub(crate) fn document(&self) -> &Document {

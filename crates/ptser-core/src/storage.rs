@@ -1,14 +1,18 @@
 //! A storage: the flat bytes that tensors are views of, read when asked for. Knows no container.
 
+mod host;
+
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+pub use self::host::HostBytes;
+use self::host::{InMemory, OnHost};
 use crate::byte_order::{ByteOrder, swap_in_place};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
-use crate::source::{MemorySource, Source, zeroed};
+use crate::source::{MemorySource, Source};
 
 /// The bytes behind one or more tensors: one per storage of the writer, however many tensors view it.
 ///
@@ -55,82 +59,14 @@ pub(crate) trait Content: Send + Sync {
         false
     }
 
+    /// Hands all bytes out in order, where they can be had cheaply only so.
+    fn for_each_piece(&self, _take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
+        None
+    }
+
     /// Hands all bytes out at once, where they can be had so only for a while.
     fn lend(&self, _take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
         None
-    }
-}
-
-/// Bytes that can be had on the host when they are asked for.
-pub trait HostBytes: Send + Sync {
-    /// How many there are.
-    fn nbytes(&self) -> u64;
-
-    /// Hands all of them to `take`, once, in this machine's byte order.
-    ///
-    /// # Errors
-    /// `Backend` where they cannot be had; those of `take`.
-    fn with_bytes(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
-}
-
-struct InMemory<B>(B);
-
-impl<B: AsRef<[u8]> + Send + Sync> HostBytes for InMemory<B> {
-    fn nbytes(&self) -> u64 {
-        u64::try_from(self.0.as_ref().len()).unwrap_or(u64::MAX)
-    }
-
-    fn with_bytes(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        take(self.0.as_ref())
-    }
-}
-
-/// What a caller has on the host.
-struct OnHost<B>(B);
-
-impl<B: HostBytes> Content for OnHost<B> {
-    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let buf = zeroed(buf);
-        let mut whole = false;
-        self.0.with_bytes(&mut |bytes| {
-            if let Some(bytes) = start.checked_add(buf.len()).and_then(|end| bytes.get(start..end)) {
-                buf.copy_from_slice(bytes);
-                whole = true;
-            }
-            Ok(())
-        })?;
-        if whole { Ok(buf) } else { Err(Error::backend("a storage has fewer bytes than it said")) }
-    }
-
-    fn bytes(&self) -> Result<Option<&[u8]>> {
-        Ok(None)
-    }
-
-    fn file_offset(&self) -> Result<Option<u64>> {
-        Ok(None)
-    }
-
-    fn write(&self, _offset: u64, _bytes: &[u8]) -> Result<()> {
-        Err(Error::misuse("a storage that lies in no file cannot be written through"))
-    }
-
-    fn record(&self) -> &str {
-        ""
-    }
-
-    fn is_of_host(&self) -> bool {
-        true
-    }
-
-    fn lend(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
-        let nbytes = self.0.nbytes();
-        Some(self.0.with_bytes(&mut |bytes| {
-            if u64::try_from(bytes.len()).ok() != Some(nbytes) {
-                return Err(Error::backend("a storage has other bytes than it said"));
-            }
-            take(bytes)
-        }))
     }
 }
 
@@ -377,8 +313,7 @@ impl Storage {
     /// # Errors
     /// As [`read_as`](Self::read_as), and `Io` where memory is short.
     pub fn to_vec_as(&self, dtype: DType, order: ByteOrder) -> Result<Vec<u8>> {
-        let len = usize::try_from(self.0.nbytes).map_err(|_| out_of_memory(self.0.nbytes))?;
-        fill_vec(len, |buf| self.read_as(dtype, order, 0, buf))
+        self.read_range(dtype, order, 0, self.0.nbytes)
     }
 
     /// All bytes in this machine's byte order.
@@ -414,9 +349,8 @@ impl Storage {
         if let Some(taken) = self.0.content.lend(&mut take_swapped) {
             return taken.map_err(|error| self.blame(error));
         }
-        // What is deflated is inflated once, and not again from its beginning for each piece.
-        if self.checkpoint_offset()?.is_none() {
-            return take(&self.to_vec_as(dtype, order)?);
+        if let Some(taken) = self.0.content.for_each_piece(&mut take_swapped) {
+            return taken.map_err(|error| self.blame(error));
         }
         let len = usize::try_from(self.0.nbytes.min(CHUNK)).unwrap_or(0);
         let mut buffer: Vec<MaybeUninit<u8>> = Vec::new();
@@ -427,6 +361,47 @@ impl Storage {
             let piece = buffer.get_mut(..len).unwrap_or_default();
             take(self.read_as(dtype, order, offset, piece)?)?;
             offset = offset.saturating_add(CHUNK);
+        }
+        Ok(())
+    }
+
+    /// Bytes from `start` to `end`, as elements of `dtype` in the given order.
+    ///
+    /// # Errors
+    /// As [`read_as`](Self::read_as), and `Io` where memory is short.
+    pub(crate) fn read_range(&self, dtype: DType, order: ByteOrder, start: u64, end: u64) -> Result<Vec<u8>> {
+        let len = end.saturating_sub(start);
+        let len = usize::try_from(len).map_err(|_| out_of_memory(len))?;
+        fill_vec(len, |buf| self.read_as(dtype, order, start, buf))
+    }
+
+    /// As [`for_each_chunk`](Self::for_each_chunk), of some of the bytes, which begin and end with elements.
+    pub(crate) fn for_each_piece_of(
+        &self,
+        dtype: DType,
+        order: ByteOrder,
+        start: u64,
+        end: u64,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        const PIECE: u64 = 1 << 20;
+        let all = start == 0 && end == self.0.nbytes;
+        if all || self.checkpoint_offset()?.is_none() {
+            // What is deflated is read from its beginning on.
+            let mut at = 0_u64;
+            return self.for_each_chunk(dtype, order, &mut |chunk| {
+                let behind = at.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+                let place = |offset: u64| usize::try_from(offset.clamp(at, behind).saturating_sub(at)).ok();
+                let wanted = place(start).zip(place(end)).and_then(|(start, end)| chunk.get(start..end));
+                at = behind;
+                wanted.filter(|wanted| !wanted.is_empty()).map_or(Ok(()), &mut *take)
+            });
+        }
+        let mut at = start;
+        while at < end {
+            let next = end.min(at.saturating_add(PIECE));
+            take(&self.read_range(dtype, order, at, next)?)?;
+            at = next;
         }
         Ok(())
     }

@@ -360,6 +360,36 @@ impl Tensor {
         Ok(values)
     }
 
+    /// The values of [`to_contiguous_in`](Self::to_contiguous_in) in order, in pieces of whole elements: a tensor whose
+    /// elements lie in C order is read piece by piece and never held whole.
+    ///
+    /// # Errors
+    /// As [`to_contiguous`](Self::to_contiguous); those of `take`.
+    pub fn for_each_piece(&self, order: ByteOrder, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        match self.window().filter(|_| self.is_contiguous() && self.index_rule.is_none()) {
+            Some((storage, start, end)) => {
+                storage.for_each_piece_of(self.dtype, order, start, end, &mut |piece| {
+                    if !(self.conj || self.neg) {
+                        return take(piece);
+                    }
+                    let mut piece = piece.to_vec();
+                    self.resolve_signs(&mut piece, order);
+                    take(&piece)
+                })
+            }
+            None => take(&self.to_contiguous_in(order)?),
+        }
+    }
+
+    /// The bytes of the storage that the elements lie in, if they have any and lie there unpacked.
+    fn window(&self) -> Option<(&Storage, u64, u64)> {
+        let size = self.dtype.element_size();
+        let storage = self.storage.as_ref().filter(|_| self.dtype.packing() == 1 && self.nbytes() > 0)?;
+        let start = self.storage_offset.checked_mul(size)?;
+        let end = start.checked_add(self.nbytes())?;
+        Some((storage, u64::try_from(start).ok()?, u64::try_from(end).ok()?))
+    }
+
     fn values(&self, order: ByteOrder) -> Result<Cow<'_, [u8]>> {
         let size = self.dtype.element_size();
         let nbytes = self.nbytes();

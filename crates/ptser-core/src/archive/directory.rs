@@ -12,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::end::{LOCAL_HEADER, archive_start};
-use crate::error::{Reason, Result};
+use super::end::{LOCAL_HEADER, Start, archive_start};
+use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
 use crate::source::{Cursor, Source, zeroed};
 use crate::storage::fill_vec;
@@ -44,6 +44,8 @@ pub(crate) struct Record {
     /// Bytes of its name with the root folder's, as they stand in its local header.
     pub(super) name_len: u64,
     pub(super) header_at: u64,
+    /// Where the next record's local header begins, or the directory.
+    next_at: u64,
     /// As the local header has it.
     data_at: OnceLock<u64>,
     /// As the layout of PyTorch's writer has it, where that was asked for and agrees with the directory.
@@ -65,7 +67,9 @@ const ENCRYPTED: u16 = 1 | 1 << 5 | 1 << 6 | 1 << 13;
 
 /// Reads a directory; the archive's first byte is at the offset.
 fn directory<'s>(source: &'s dyn Source, limits: &Limits) -> Result<(u64, ZipArchive<Cursor<'s>>)> {
-    let start = archive_start(source)?;
+    let Start { at: start, records } = archive_start(source)?;
+    // Before an entry is read; what there really is, is counted below.
+    limits::check("the number of records", "records", records, limits.records)?;
     let config = Config { archive_offset: ArchiveOffset::Known(start) };
     let archive = ZipArchive::with_config(config, Cursor::new(source)).map_err(corrupt)?;
     let count = u64::try_from(archive.len()).unwrap_or(u64::MAX);
@@ -143,6 +147,7 @@ impl Archive {
                 compression,
                 name_len: u64::try_from(entry.name_raw().len()).unwrap_or(u64::MAX),
                 header_at,
+                next_at: directory_at,
                 data_at: OnceLock::new(),
                 computed_at: None,
             });
@@ -153,7 +158,7 @@ impl Archive {
         if other_checkpoint {
             return Err(Reason::Archive("two root folders hold a data.pkl each".into()).into());
         }
-        refuse_overlaps(&records)?;
+        refuse_overlaps(&mut records)?;
         let mut index = HashMap::with_capacity(records.len());
         for (place, record) in records.iter().enumerate() {
             let upper = record.name.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -199,17 +204,23 @@ impl Archive {
     }
 }
 
-/// Two records over the same bytes are how a small file claims to be a large one.
-fn refuse_overlaps(records: &[Record]) -> Result<()> {
-    let mut spans: Vec<(u64, u64, &str)> =
-        records.iter().map(|r| (r.header_at, r.stored_size, &*r.name)).collect();
-    spans.sort_unstable();
-    for pair in spans.windows(2) {
-        let [(at, stored, name), (next_at, _, next)] = pair else { continue };
-        let end = at.saturating_add(LOCAL_HEADER_SIZE).saturating_add(*stored);
-        if end > *next_at {
-            return Err(Reason::Archive(format!("records {name} and {next} overlap")).into());
+/// Two records over the same bytes are how a small file claims to be a large one. What the lengths in their local
+/// headers say is looked at when these are read.
+fn refuse_overlaps(records: &mut [Record]) -> Result<()> {
+    let mut order: Vec<usize> = (0..records.len()).collect();
+    order.sort_unstable_by_key(|&place| {
+        records.get(place).map(|record| (record.header_at, record.stored_size))
+    });
+    for pair in order.windows(2) {
+        let &[place, next] = pair else { continue };
+        let Some(next) = records.get(next) else { continue };
+        let (next_at, next_name) = (next.header_at, Arc::clone(&next.name));
+        let Some(record) = records.get_mut(place) else { continue };
+        let end = record.header_at.saturating_add(LOCAL_HEADER_SIZE).saturating_add(record.stored_size);
+        if end > next_at {
+            return Err(Reason::Archive(format!("records {} and {next_name} overlap", record.name)).into());
         }
+        record.next_at = next_at;
     }
     Ok(())
 }
@@ -226,8 +237,8 @@ impl Record {
     /// The absolute offset of the first byte of content; reads the local header once.
     ///
     /// # Errors
-    /// `Malformed` where the local header is not one, its lengths lead past the file, or it says otherwise than what
-    /// was computed.
+    /// `Malformed` where the local header is not one, its lengths lead into the next record or the directory, or it says
+    /// otherwise than what was computed.
     pub(crate) fn data_at(&self, source: &dyn Source) -> Result<u64> {
         if let Some(at) = self.data_at.get() {
             return Ok(*at);
@@ -247,8 +258,8 @@ impl Record {
         let at = [LOCAL_HEADER_SIZE, u64::from(name_len), u64::from(extra_len)]
             .into_iter()
             .try_fold(self.header_at, u64::checked_add)
-            .filter(|at| at.checked_add(self.stored_size).is_some_and(|end| end <= source.size()))
-            .ok_or_else(|| Reason::Record("it reaches past the end of the file".into()))?;
+            .filter(|at| at.checked_add(self.stored_size).is_some_and(|end| end <= self.next_at))
+            .ok_or_else(|| Reason::Record("it reaches into what follows it in the file".into()))?;
         if let Some(computed) = self.computed_at.filter(|&computed| computed != at) {
             return Err(Reason::Record(format!(
                 "its content begins at byte {at} of the file, and by PyTorch's layout at byte {computed}; \
@@ -291,17 +302,11 @@ impl Record {
                 let mut reader = self.inflate(source, data_at)?;
                 let skipped = std::io::copy(&mut reader.by_ref().take(offset), &mut std::io::sink());
                 let buf = zeroed(buf);
-                skipped.and_then(|_| reader.read_exact(buf)).map_err(|error| {
-                    Reason::Record(format!(
-                        "its deflated bytes do not inflate to its {} bytes: {error}",
-                        self.size
-                    ))
-                })?;
+                let read = skipped.and_then(|_| reader.read_exact(buf));
+                read.map_err(|error| self.misinflated(Some(error)))?;
                 Ok(buf)
             }
-            Compression::Unsupported(why) => {
-                Err(Reason::Unsupported(format!("record {}: {why}", self.name)).into())
-            }
+            Compression::Unsupported(why) => Err(self.unsupported(why)),
         }
     }
 
@@ -316,15 +321,86 @@ impl Record {
             let limit = self.size.saturating_add(1);
             let read = self.inflate(source, data_at)?.take(limit).read_to_end(&mut content);
             if read.as_ref().ok() != Some(&size) {
-                let why = read.err().map_or_else(String::new, |error| format!(": {error}"));
-                return Err(Reason::Record(format!(
-                    "its deflated bytes do not inflate to its {size} bytes{why}"
-                ))
-                .into());
+                return Err(self.misinflated(read.err()));
             }
             return Ok(content);
         }
         fill_vec(size, |buf| self.read(source, 0, buf))
+    }
+
+    /// Whether the local header says the same of it as the directory: its name and how it is stored. Its lengths are
+    /// checked by [`data_at`](Self::data_at).
+    ///
+    /// # Errors
+    /// `Malformed` where it does not.
+    pub(crate) fn check_local_header(&self, source: &dyn Source, root: &str) -> Result<()> {
+        let name_at = self.header_at.saturating_add(LOCAL_HEADER_SIZE);
+        if name_at.saturating_add(self.name_len) > self.data_at(source)? {
+            return Err(Reason::Record("its local header has another name".into()).into());
+        }
+        let mut method = [0; 2];
+        source.read_exact_at(&mut method, self.header_at.saturating_add(8))?;
+        let stored_as = match u16::from_le_bytes(method) {
+            0 => Some(Compression::Stored),
+            8 => Some(Compression::Deflated),
+            _ => None,
+        };
+        let mut name = vec![0; usize::try_from(self.name_len).unwrap_or(0)];
+        source.read_exact_at(&mut name, name_at)?;
+        if String::from_utf8_lossy(&name) != format!("{root}/{}", self.name) {
+            return Err(Reason::Record("its local header has another name".into()).into());
+        }
+        if stored_as.is_some_and(|stored_as| stored_as != self.compression) {
+            return Err(Reason::Record("its local header has another compression method".into()).into());
+        }
+        Ok(())
+    }
+
+    /// Hands out the content in order, in pieces of at most 1 MiB.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); those of `take`.
+    pub(crate) fn for_each_piece(
+        &self,
+        source: &dyn Source,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        const PIECE: u64 = 1 << 20;
+        let data_at = self.data_at(source)?;
+        let mut inflated = match self.compression {
+            Compression::Deflated => Some(self.inflate(source, data_at)?),
+            Compression::Stored | Compression::Unsupported(_) => None,
+        };
+        let mut piece = vec![0; usize::try_from(self.size.min(PIECE)).unwrap_or(0)];
+        let mut offset = 0_u64;
+        while offset < self.size {
+            let len = self.size.saturating_sub(offset).min(PIECE);
+            let piece = piece.get_mut(..usize::try_from(len).unwrap_or(0)).unwrap_or_default();
+            match (&mut inflated, self.compression) {
+                (Some(inflated), _) => {
+                    inflated.read_exact(piece).map_err(|error| self.misinflated(Some(error)))?;
+                }
+                (None, Compression::Unsupported(why)) => return Err(self.unsupported(why)),
+                (None, _) => source.read_exact_at(piece, data_at.saturating_add(offset))?,
+            }
+            take(piece)?;
+            offset = offset.saturating_add(len);
+        }
+        // One byte more than declared tells a record that inflates to more than it says.
+        match inflated.map(|mut inflated| inflated.read(&mut [0])) {
+            None | Some(Ok(0)) => Ok(()),
+            Some(more) => Err(self.misinflated(more.err())),
+        }
+    }
+
+    fn misinflated(&self, error: Option<std::io::Error>) -> Error {
+        let why = error.map_or_else(String::new, |error| format!(": {error}"));
+        let size = self.size;
+        Reason::Record(format!("its deflated bytes do not inflate to its {size} bytes{why}")).into()
+    }
+
+    fn unsupported(&self, why: &str) -> Error {
+        Reason::Unsupported(format!("record {}: {why}", self.name)).into()
     }
 
     fn inflate<'s>(&self, source: &'s dyn Source, data_at: u64) -> Result<impl Read + use<'s>> {
@@ -334,7 +410,7 @@ impl Record {
     }
 }
 
-fn corrupt(error: zip::result::ZipError) -> crate::Error {
+fn corrupt(error: zip::result::ZipError) -> Error {
     match error {
         zip::result::ZipError::Io(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => error.into(),
         error => Reason::Archive(error.to_string()).into(),

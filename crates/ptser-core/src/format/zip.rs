@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Format;
 use super::container::Terms;
 use super::foreign::archive_error;
-use crate::archive::{Archive, Compression, Record};
+use crate::archive::{Archive, Compression, Crc, Record, check_crc};
 use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
@@ -21,6 +21,7 @@ pub(crate) struct ZipFile {
     archive: Archive,
     format: Format,
     byte_order: ByteOrder,
+    verify_crc: bool,
 }
 
 pub(super) const PICKLE: &str = "data.pkl";
@@ -43,7 +44,8 @@ impl ZipFile {
     /// Reads the directory and the records that say what the archive is.
     pub(crate) fn open(source: Arc<dyn Source>, terms: Terms<'_>) -> Result<Self> {
         let archive = open_archive(&*source, terms.limits)?;
-        let mut file = Self { source, archive, format: Format::Zip, byte_order: terms.byte_order };
+        let Terms { byte_order, verify_crc, .. } = terms;
+        let mut file = Self { source, archive, format: Format::Zip, byte_order, verify_crc };
         if file.archive.find(CONSTANTS).is_some() {
             file.format = Format::TorchScript;
         }
@@ -95,7 +97,8 @@ impl ZipFile {
                 Error::from(Reason::Record(format!("{} bytes for a word", record.size))).in_record(name)
             );
         }
-        let content = record.read_all(&*self.source).map_err(|error| error.in_record(name))?;
+        let content =
+            read_whole(record, &*self.source, self.verify_crc).map_err(|error| error.in_record(name))?;
         Ok(String::from_utf8_lossy(&content).into_owned())
     }
 
@@ -106,7 +109,7 @@ impl ZipFile {
 
     /// The bytes of a record that holds a pickle.
     pub(crate) fn pickle(&self, record: &str, limits: &Limits) -> Result<Vec<u8>> {
-        read_pickle(&self.archive, &*self.source, record, limits)
+        read_pickle(&self.archive, &*self.source, record, limits, self.verify_crc)
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -115,6 +118,10 @@ impl ZipFile {
 
     pub(crate) fn byte_order(&self) -> ByteOrder {
         self.byte_order
+    }
+
+    pub(crate) fn source(&self) -> &dyn Source {
+        &*self.source
     }
 
     pub(crate) fn archive(&self) -> &Archive {
@@ -158,17 +165,42 @@ pub(super) fn read_pickle(
     source: &dyn Source,
     name: &str,
     limits: &Limits,
+    verify_crc: bool,
 ) -> Result<Vec<u8>> {
     let record = archive.expect(name)?;
     let read = || {
         limits::check("the pickle in bytes", "pickle_bytes", record.size, limits.pickle_bytes)?;
-        if record.size > 1 << 20 && record.compression == Compression::Deflated {
-            let ratio = record.size.checked_div(record.stored_size).unwrap_or(u64::MAX);
-            limits::check("the inflation of the pickle", "inflation_ratio", ratio, limits.inflation_ratio)?;
+        if record.compression == Compression::Deflated {
+            let Record { size, stored_size, .. } = *record;
+            let allowed = limits.inflation_ratio;
+            check_ratio("the inflation of the pickle", size, stored_size, FREE_PICKLE, allowed)?;
         }
-        record.read_all(source)
+        read_whole(record, source, verify_crc)
     };
     read().map_err(|error: Error| error.in_record(name))
+}
+
+/// All of a record.
+fn read_whole(record: &Record, source: &dyn Source, verify_crc: bool) -> Result<Vec<u8>> {
+    let content = record.read_all(source)?;
+    if verify_crc && record.crc32 != 0 {
+        check_crc(record.crc32, crc32fast::hash(&content))?;
+    }
+    Ok(content)
+}
+
+/// Bytes that a deflated pickle may have, however few there are of it in the file.
+const FREE_PICKLE: u64 = 1 << 20;
+/// And deflated storages: zeros deflate to a thousandth.
+const FREE_STORAGES: u64 = 1 << 30;
+
+/// Refuses bytes that are stored in too few, beyond so many.
+fn check_ratio(what: &'static str, size: u64, stored: u64, free: u64, allowed: u64) -> Result<()> {
+    if size <= free {
+        return Ok(());
+    }
+    let ratio = size.checked_div(stored).unwrap_or(u64::MAX);
+    limits::check(what, "inflation_ratio", ratio, allowed)
 }
 
 /// Answers the persistent ids of a pickle in an archive.
@@ -176,14 +208,17 @@ pub(crate) struct ZipStorages {
     file: Arc<ZipFile>,
     /// The folder that the storages lie in.
     folder: &'static str,
-    expanded_bytes: u64,
+    limits: Limits,
+    /// Bytes of deflated storages so far: inflated, and as they are stored.
+    inflated: (u64, u64),
     /// By key, so that each is made once.
     made: std::collections::HashMap<String, Storage>,
 }
 
 impl ZipStorages {
     pub(crate) fn new(file: Arc<ZipFile>, folder: &'static str, limits: &Limits) -> Self {
-        Self { file, folder, expanded_bytes: limits.expanded_bytes, made: std::collections::HashMap::new() }
+        let made = std::collections::HashMap::new();
+        Self { file, folder, limits: limits.clone(), inflated: (0, 0), made }
     }
 }
 
@@ -208,7 +243,7 @@ impl ZipStorages {
             nbytes,
             location: reference.location.clone(),
             byte_order: self.file.byte_order,
-            expanded_bytes: self.expanded_bytes,
+            expanded_bytes: self.limits.expanded_bytes,
         };
         // TorchScript keeps the storages of meta tensors, and writes nothing into their records.
         let meta = self.file.format == Format::TorchScript && reference.location == Location::meta();
@@ -221,16 +256,34 @@ impl ZipStorages {
         Ok(storage)
     }
 
-    fn content(&self, name: &str, reference: &StorageRef, nbytes: u64) -> Result<RecordContent> {
+    fn content(&mut self, name: &str, reference: &StorageRef, nbytes: u64) -> Result<RecordContent> {
         let missing = || Reason::MissingRecord { name: name.to_owned() };
         let place = self.file.archive.place(name).ok_or_else(missing)?;
-        let content = RecordContent { file: Arc::clone(&self.file), place };
+        let mut content = RecordContent { file: Arc::clone(&self.file), place, crc: None };
+        content.crc = content.record_of().map(Crc::of)?.filter(|_| self.file.verify_crc);
         let record = content.record_of()?;
         check_size(reference, nbytes, record.size)?;
-        if let Compression::Unsupported(why) = record.compression {
-            return Err(Reason::Unsupported(why.into()).into());
+        match record.compression {
+            Compression::Stored => {}
+            Compression::Deflated => self.inflate(record.size, record.stored_size)?,
+            Compression::Unsupported(why) => return Err(Reason::Unsupported(why.into()).into()),
         }
         Ok(content)
+    }
+
+    /// Counts the bytes of one more deflated storage.
+    fn inflate(&mut self, size: u64, stored_size: u64) -> Result<()> {
+        let (inflated, stored) = self.inflated;
+        let (inflated, stored) = (inflated.saturating_add(size), stored.saturating_add(stored_size));
+        self.inflated = (inflated, stored);
+        let Limits { inflated_bytes, inflation_ratio, .. } = self.limits;
+        limits::check(
+            "the deflated storages inflated, in bytes,",
+            "inflated_bytes",
+            inflated,
+            inflated_bytes,
+        )?;
+        check_ratio("the inflation of the storages", inflated, stored, FREE_STORAGES, inflation_ratio)
     }
 }
 
@@ -283,6 +336,8 @@ impl Content for MetaContent {
 struct RecordContent {
     file: Arc<ZipFile>,
     place: usize,
+    /// Where it is to be checked.
+    crc: Option<Crc>,
 }
 
 impl RecordContent {
@@ -290,15 +345,33 @@ impl RecordContent {
         let record = self.file.archive.records().get(self.place);
         record.ok_or_else(|| Reason::MissingRecord { name: self.place.to_string() }.into())
     }
+
+    fn note(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.crc.as_ref().map_or(Ok(()), |crc| crc.note(offset, bytes))
+    }
 }
 
 impl Content for RecordContent {
     fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
-        self.record_of()?.read(&*self.file.source, offset, buf)
+        let bytes = self.record_of()?.read(&*self.file.source, offset, buf)?;
+        self.note(offset, bytes)?;
+        Ok(bytes)
     }
 
     fn bytes(&self) -> Result<Option<&[u8]>> {
-        self.record_of()?.bytes(&*self.file.source)
+        let bytes = self.record_of()?.bytes(&*self.file.source)?;
+        bytes.map_or(Ok(()), |bytes| self.note(0, bytes))?;
+        Ok(bytes)
+    }
+
+    fn for_each_piece(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
+        let record = self.record_of().ok().filter(|record| record.compression == Compression::Deflated)?;
+        let mut offset = 0_u64;
+        Some(record.for_each_piece(&*self.file.source, &mut |piece| {
+            self.note(offset, piece)?;
+            offset = offset.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            take(piece)
+        }))
     }
 
     fn file_offset(&self) -> Result<Option<u64>> {
@@ -315,6 +388,7 @@ impl Content for RecordContent {
             return Err(Reason::Misuse("a deflated record cannot be written in place".into()).into());
         }
         let at = record.data_at(&*self.file.source)?.saturating_add(offset);
+        self.crc.iter().for_each(Crc::forget);
         Ok(self.file.source.write_all_at(bytes, at)?)
     }
 

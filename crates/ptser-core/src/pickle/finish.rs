@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 
 use super::graph::{Graph, Node, NodeId, Span, index};
 use crate::error::{Error, Reason, Result};
+use crate::memory::filled;
 
 /// Settles the keys of every dict and the members of every set.
 pub(super) fn settle_keys(graph: &mut Graph) -> Result<()> {
@@ -21,8 +22,8 @@ fn settle_all(graph: &Graph, containers: &mut [Vec<NodeId>], objects: &mut [supe
     let mut keys = Keys {
         graph,
         texts: HashMap::new(),
-        first: vec![None; graph.nodes.len()],
-        met: vec![0; graph.nodes.len()],
+        first: filled(None, graph.nodes.len())?,
+        met: filled(0, graph.nodes.len())?,
         round: 0,
         left: graph.weight().saturating_mul(16).saturating_add(1 << 20),
     };

@@ -9,6 +9,8 @@ use super::memo::Memo;
 use super::reader::Reader;
 use super::{finish, opcode as op, text};
 use crate::error::{Error, Reason, Result};
+use crate::limits::Objects;
+use crate::memory::push;
 
 /// What became of a pickle.
 pub(crate) struct Outcome {
@@ -20,10 +22,11 @@ pub(crate) struct Outcome {
 /// Maps a global's name, as Python 3 maps the names that Python 2 wrote.
 pub(crate) type RenameGlobal = fn(&str, &str) -> (String, String);
 
-/// Reads one pickle, up to its `STOP`; bytes behind it are ignored.
-pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding) -> Outcome {
-    let mut machine = Machine::new(&pickle, rename, encoding);
+/// Reads one pickle up to its `STOP`, and counts its objects; bytes behind it are ignored.
+pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding, objects: &Objects) -> Outcome {
+    let mut machine = Machine::new(&pickle, rename, encoding, objects);
     let ended = machine.run().map_err(|error| error.at(to_u64(machine.opcode_at)));
+    machine.objects_counted.add(to_u64(machine.nodes.len()));
     let Machine { heap, nodes, children, containers, objects, symbols, spellings, protocol, .. } = machine;
     match ended {
         Err(error) => Outcome { graph: Err(error), symbols_on_error: symbols },
@@ -57,6 +60,7 @@ pub(super) struct Machine<'p> {
     pub(super) pickle_len: usize,
     pub(super) rename: RenameGlobal,
     pub(super) encoding: Encoding,
+    objects_counted: &'p Objects,
     pub(super) opcode_at: usize,
     pub(super) protocol: u8,
     pub(super) stack: Vec<NodeId>,
@@ -75,12 +79,18 @@ pub(super) struct Machine<'p> {
 }
 
 impl<'p> Machine<'p> {
-    pub(super) fn new(pickle: &'p [u8], rename: RenameGlobal, encoding: Encoding) -> Self {
+    pub(super) fn new(
+        pickle: &'p [u8],
+        rename: RenameGlobal,
+        encoding: Encoding,
+        objects_counted: &'p Objects,
+    ) -> Self {
         Self {
             reader: Reader::new(pickle),
             pickle_len: pickle.len(),
             rename,
             encoding,
+            objects_counted,
             opcode_at: 0,
             protocol: 0,
             stack: Vec::new(),
@@ -159,13 +169,10 @@ impl<'p> Machine<'p> {
             op::SETITEMS => self.mark().and_then(|height| self.grow(Grow::Dict, height)),
             op::ADDITEMS => self.mark().and_then(|height| self.grow(Grow::Set, height)),
 
-            op::MARK => {
-                self.marks.push(self.stack.len());
-                Ok(())
-            }
+            op::MARK => push(&mut self.marks, self.stack.len()),
             op::POP => self.pop_or_mark(),
             op::POP_MARK => self.mark().map(|height| self.stack.truncate(height)),
-            op::DUP => self.top().map(|id| self.stack.push(id)),
+            op::DUP => self.top().and_then(|id| push(&mut self.stack, id)),
             op::BINPUT => self.reader.byte().and_then(|key| self.put(key.into())),
             op::LONG_BINPUT => self.reader.u32().and_then(|key| self.put(key.into())),
             op::PUT => self.reader.line().and_then(|(line, _)| self.put(text::memo_index(line)?)),
@@ -221,9 +228,9 @@ impl<'p> Machine<'p> {
 
     pub(super) fn push(&mut self, node: Node) -> Result<()> {
         let id = NodeId::at(self.nodes.len())?;
-        self.nodes.push(node);
-        self.stack.push(id);
-        Ok(())
+        self.objects_counted.check(to_u64(self.nodes.len()).saturating_add(1))?;
+        push(&mut self.nodes, node)?;
+        push(&mut self.stack, id)
     }
 
     /// The lowest height the stack may sink to before the innermost open `MARK` is in the way.
@@ -268,13 +275,11 @@ impl<'p> Machine<'p> {
 
     fn put(&mut self, key: u64) -> Result<()> {
         let id = self.top()?;
-        self.memo.put(key, id);
-        Ok(())
+        self.memo.put(key, id)
     }
 
     fn get(&mut self, key: u64) -> Result<()> {
-        self.stack.push(self.memo.get(key)?);
-        Ok(())
+        push(&mut self.stack, self.memo.get(key)?)
     }
 
     pub(super) fn node(&self, id: NodeId) -> Node {

@@ -9,7 +9,9 @@ use super::persistent::{Named, StorageTable};
 use super::pids::{PidMeaning, Pids, pid_in};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::limits::Limits;
 use crate::location::Location;
+use crate::memory;
 use crate::pickle::{Call, Graph, Node, NodeId, Object, SymbolId};
 use crate::storage::Storage;
 use crate::tensor::{Layout, Tensor};
@@ -138,6 +140,7 @@ pub(crate) fn interpret(
     graph: &Graph,
     globals: &Globals,
     faults: Faults,
+    limits: &Limits,
     storages: &mut dyn StorageTable,
 ) -> Result<Interpretation, Fault> {
     let known = graph.symbols().iter().map(|symbol| known(&symbol.full)).collect();
@@ -145,8 +148,9 @@ pub(crate) fn interpret(
         graph,
         globals,
         faults,
+        limits,
         known,
-        meanings: Vec::with_capacity(graph.objects().len()),
+        meanings: Vec::new(),
         tensors: Vec::new(),
         arrays: Vec::new(),
         storages: Vec::new(),
@@ -154,6 +158,8 @@ pub(crate) fn interpret(
         damages: Vec::new(),
         copies: Cell::new(graph.weight().saturating_mul(4).saturating_add(1 << 20)),
     };
+    memory::reserve(&mut reading.meanings, graph.objects().len())
+        .map_err(|error| Fault { error, place: Place::Node(graph.root()) })?;
     reading.settle_pids(storages)?;
     for (place, object) in graph.objects().iter().enumerate() {
         let meaning = reading.meaning(object, storages).or_else(|error| {
@@ -171,6 +177,7 @@ pub(super) struct Reading<'g> {
     pub(super) graph: &'g Graph,
     pub(super) globals: &'g Globals,
     faults: Faults,
+    pub(super) limits: &'g Limits,
     /// One for each of [`Graph::symbols`].
     known: Vec<Option<Known>>,
     pub(super) meanings: Vec<Meaning>,

@@ -6,6 +6,7 @@ use super::interpret::{Fault, Place, Reading};
 use super::persistent::{Named, Pid, StorageRef, StorageTable};
 use crate::dtype::DType;
 use crate::error::{Reason, Result};
+use crate::limits;
 use crate::pickle::NodeId;
 use crate::storage::Storage;
 
@@ -34,6 +35,8 @@ pub(super) fn pid_in(pids: &Pids, id: NodeId) -> Option<PidMeaning> {
 #[derive(Default)]
 struct Found<'p> {
     by_storage: HashMap<usize, usize>,
+    /// Bytes of all storages.
+    bytes: u64,
     by_name: HashMap<&'p str, PidMeaning>,
 }
 
@@ -103,7 +106,7 @@ impl Reading<'_> {
                     None => error.in_record(&format!("data/{}", reference.key)),
                     Some(_) => error,
                 })?;
-                Ok(PidMeaning::Storage(self.place_storage(storage, found), reference.dtype))
+                Ok(PidMeaning::Storage(self.place_storage(storage, found)?, reference.dtype))
             }
             Pid::Named(name) => {
                 if let Some(meaning) = found.by_name.get(name.as_str()) {
@@ -112,11 +115,11 @@ impl Reading<'_> {
                 let meaning = match table.named(name)? {
                     Some(Named::Storage(storage)) => {
                         let dtype = storage.dtype();
-                        PidMeaning::Storage(self.place_storage(storage, found), dtype)
+                        PidMeaning::Storage(self.place_storage(storage, found)?, dtype)
                     }
                     Some(Named::Tensor(tensor)) => {
                         if let Some(storage) = tensor.storage() {
-                            self.place_storage(storage.clone(), found);
+                            self.place_storage(storage.clone(), found)?;
                         }
                         self.tensors.push(tensor);
                         PidMeaning::Tensor(self.tensors.len().saturating_sub(1))
@@ -133,10 +136,18 @@ impl Reading<'_> {
     }
 
     /// The place of a storage, once however often it is named.
-    fn place_storage(&mut self, storage: Storage, found: &mut Found<'_>) -> usize {
-        *found.by_storage.entry(storage.id()).or_insert_with(|| {
+    fn place_storage(&mut self, storage: Storage, found: &mut Found<'_>) -> Result<usize> {
+        let next = self.storages.len();
+        let place = *found.by_storage.entry(storage.id()).or_insert(next);
+        if place == next {
+            // Parts lie in their whole, and meta storages nowhere.
+            if storage.whole().is_none() && !storage.is_meta() {
+                found.bytes = found.bytes.saturating_add(storage.nbytes());
+                let allowed = self.limits.tensor_bytes;
+                limits::check("all storages in bytes", "tensor_bytes", found.bytes, allowed)?;
+            }
             self.storages.push(storage);
-            self.storages.len().saturating_sub(1)
-        })
+        }
+        Ok(place)
     }
 }
