@@ -129,6 +129,17 @@ impl Storage {
         Self::part(description, self.clone(), start)
     }
 
+    /// Some of the bytes as a storage by itself, which shares them with this one.
+    ///
+    /// # Errors
+    /// `Misuse` where the range leaves the storage.
+    pub fn slice(&self, start: u64, nbytes: u64) -> Result<Self> {
+        if start.checked_add(nbytes).is_none_or(|end| end > self.0.nbytes) {
+            return Err(leaves(start, nbytes, self.0.nbytes));
+        }
+        Ok(self.cut(start, nbytes))
+    }
+
     /// A storage of bytes in memory, in this machine's byte order: of elements, or of bytes where there is no element
     /// type. They are not copied.
     ///
@@ -249,10 +260,7 @@ impl Storage {
     ) -> Result<&'b mut [u8]> {
         let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
-            let nbytes = self.0.nbytes;
-            return Err(Error::misuse(format!(
-                "{len} bytes from {offset} leave the storage's {nbytes} bytes"
-            )));
+            return Err(leaves(offset, len, self.0.nbytes));
         }
         let unit = self.swap_unit(dtype, order);
         let step = u64::try_from(unit).unwrap_or(1);
@@ -262,6 +270,17 @@ impl Storage {
         let bytes = self.0.content.read(offset, buf).map_err(|error| self.blame(error))?;
         swap_in_place(bytes, unit);
         Ok(bytes)
+    }
+
+    /// As [`read_as`](Self::read_as), into bytes that are initialised already.
+    pub(crate) fn read_into(
+        &self,
+        dtype: DType,
+        order: ByteOrder,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<()> {
+        self.read_as(dtype, order, offset, as_uninit(buf)).map(drop)
     }
 
     /// A range that begins or ends inside a unit that is swapped: whole units are read around it.
@@ -394,10 +413,7 @@ impl Storage {
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
-            return Err(Error::misuse(format!(
-                "{len} bytes at {offset} leave the storage's {} bytes",
-                self.0.nbytes
-            )));
+            return Err(leaves(offset, len, self.0.nbytes));
         }
         self.0.content.write(offset, bytes).map_err(|error| self.blame(error))
     }
@@ -533,6 +549,17 @@ fn set_len(vec: &mut Vec<u8>, len: usize) {
     // SAFETY: `fill_vec` hands the first `len` bytes of this empty vector's spare capacity to a function
     // that returns them as initialised bytes, and no more than those are claimed.
     unsafe { vec.set_len(len) }
+}
+
+#[expect(unsafe_code, reason = "initialised bytes are handed to those who fill memory that is not")]
+fn as_uninit(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the same memory, with the same layout, for as long as it is borrowed. `read_into` gives it to
+    // `read_as`, whose contents and sources only ever write bytes into it, so that it stays initialised.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
+fn leaves(start: u64, nbytes: u64, of: u64) -> Error {
+    Error::misuse(format!("{nbytes} bytes from {start} leave the storage's {of} bytes"))
 }
 
 pub(crate) fn out_of_memory(bytes: u64) -> Error {
