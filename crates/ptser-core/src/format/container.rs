@@ -113,7 +113,7 @@ impl Container {
                 nesting.pay(&pickle)?;
                 let mut table = nesting.around(NoStorages, &pickle);
                 let document = Document::read(pickle, rules, &mut table)?;
-                if LegacyStream::is_headless(&document.graph, &*source, end) {
+                if LegacyStream::is_headless(&document.graph, &*source, end)? {
                     let damaged = "the magic number of a legacy stream is damaged".into();
                     return Err(Reason::Archive(damaged).into());
                 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::container::Terms;
+use super::sniff::unless_unread;
 use crate::byte_order::ByteOrder;
 use crate::document;
 use crate::error::{Error, Reason, Result};
@@ -33,19 +34,19 @@ pub(crate) struct LegacyStream {
 
 impl LegacyStream {
     /// Whether a stream begins at `start`: its first pickle is the magic number, in whatever protocol.
-    pub(crate) fn begins(source: &dyn Source, start: u64) -> bool {
-        small_pickle(source, start).is_ok_and(|graph| is_magic(&graph))
+    pub(crate) fn begins(source: &dyn Source, start: u64) -> Result<bool> {
+        Ok(unless_unread(small_pickle(source, start))?.is_some_and(|graph| is_magic(&graph)))
     }
 
     /// Whether a pickle is what damage makes of the magic number: a number with more behind it that nobody would put
     /// there by itself, or one before a stream's protocol version.
-    pub(crate) fn is_headless(first: &Graph, source: &dyn Source, end: u64) -> bool {
-        let is_version = |graph: &Graph| matches!(graph.node(graph.root()), Node::Int(PROTOCOL));
-        match first.node(first.root()) {
+    pub(crate) fn is_headless(first: &Graph, source: &dyn Source, end: u64) -> Result<bool> {
+        let is_version = |graph: Graph| matches!(graph.node(graph.root()), Node::Int(PROTOCOL));
+        Ok(match first.node(first.root()) {
             Node::Long(_) | Node::Int(PROTOCOL) => end < source.size(),
-            Node::Int(_) => small_pickle(source, end).is_ok_and(|next| is_version(&next)),
+            Node::Int(_) => unless_unread(small_pickle(source, end))?.is_some_and(is_version),
             _ => false,
-        }
+        })
     }
 
     /// Reads up to the object's pickle.
