@@ -58,3 +58,5 @@ mod tree;
 mod unlisted;
 #[cfg(test)]
 mod values;
+#[cfg(test)]
+mod verify;

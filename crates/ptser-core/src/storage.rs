@@ -18,18 +18,18 @@ use crate::source::{MemorySource, Source};
 ///
 /// A handle: clones name the same storage. Nothing is read before it is asked for.
 #[derive(Clone)]
-pub struct Storage(Arc<Inner>);
+pub struct Storage(Arc<Inner<dyn Content>>);
 
-struct Inner {
+struct Inner<C: ?Sized> {
     key: Box<str>,
     dtype: Option<DType>,
     nbytes: u64,
     location: Location,
     byte_order: ByteOrder,
     expanded_bytes: u64,
-    content: Box<dyn Content>,
     /// The storage that this one is a part of, and the byte that it begins with there.
     whole: Option<(Storage, u64)>,
+    content: C,
 }
 
 /// What a container knows of a storage's bytes.
@@ -82,14 +82,14 @@ pub(crate) struct Description {
 
 impl Storage {
     pub(crate) fn new(description: Description, content: impl Content + 'static) -> Self {
-        Self::made(description, Box::new(content), None)
+        Self::made(description, content, None)
     }
 
     /// A storage that is part of another from byte `start` on, as torch 0.3 wrote them. The caller has checked
     /// that it lies inside.
     pub(crate) fn part(description: Description, whole: Self, start: u64) -> Self {
         let content = Part { whole: whole.clone(), start, nbytes: description.nbytes };
-        Self::made(description, Box::new(content), Some((whole, start)))
+        Self::made(description, content, Some((whole, start)))
     }
 
     /// A storage whose bytes lie in the pickle itself, or were made from what does.
@@ -111,7 +111,7 @@ impl Storage {
         Self::new(description, Span { source: Arc::new(source), at: 0, nbytes, name: "in the pickle".into() })
     }
 
-    fn made(description: Description, content: Box<dyn Content>, whole: Option<(Self, u64)>) -> Self {
+    fn made(description: Description, content: impl Content + 'static, whole: Option<(Self, u64)>) -> Self {
         let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
         Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content, whole }))
     }
@@ -216,7 +216,7 @@ impl Storage {
 
     /// Whether both handles name the same storage.
     pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.id() == other.id()
     }
 
     /// A number that is equal for handles of the same storage, and for no other while one of them lives.
