@@ -1,4 +1,7 @@
-//! Vectors that grow with what a file holds: where memory is short they fail, and do not abort.
+//! Vectors and maps that grow with what a file holds: where memory is short they fail, and do not abort.
+
+use std::collections::HashMap;
+use std::hash::Hash;
 
 use crate::error::Result;
 use crate::storage::out_of_memory;
@@ -22,6 +25,27 @@ pub(crate) fn push<T>(vec: &mut Vec<T>, item: T) -> Result<()> {
 pub(crate) fn reserve<T>(vec: &mut Vec<T>, more: usize) -> Result<()> {
     vec.try_reserve(more).map_err(|_| {
         let nbytes = vec.len().saturating_add(more).saturating_mul(size_of::<T>());
+        out_of_memory(u64::try_from(nbytes).unwrap_or(u64::MAX))
+    })
+}
+
+/// Appends what an iterator gives.
+///
+/// # Errors
+/// `Io` where memory is short.
+pub(crate) fn extend<T>(vec: &mut Vec<T>, items: impl IntoIterator<Item = T>) -> Result<()> {
+    let items = items.into_iter();
+    reserve(vec, items.size_hint().0)?;
+    items.into_iter().try_for_each(|item| push(vec, item))
+}
+
+/// Makes room for one more entry of a map.
+///
+/// # Errors
+/// `Io` where memory is short.
+pub(crate) fn make_room<K: Eq + Hash, V>(map: &mut HashMap<K, V>) -> Result<()> {
+    map.try_reserve(1).map_err(|_| {
+        let nbytes = map.len().saturating_mul(2).saturating_mul(size_of::<(K, V)>());
         out_of_memory(u64::try_from(nbytes).unwrap_or(u64::MAX))
     })
 }

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 
 use super::graph::{Graph, Node, NodeId, Span, index};
 use crate::error::{Error, Reason, Result};
-use crate::memory::filled;
+use crate::memory::{extend, filled, make_room, push, reserve};
 
 /// Settles the keys of every dict and the members of every set.
 pub(super) fn settle_keys(graph: &mut Graph) -> Result<()> {
@@ -61,16 +61,19 @@ struct Keys<'g> {
 impl<'g> Keys<'g> {
     /// Drops repeated keys from `members`, keys (and values) in turn.
     fn settle(&mut self, members: &mut Vec<NodeId>, step: usize) -> Result<()> {
-        if self.only_distinct_text(members, step) {
+        if self.only_distinct_text(members, step)? {
             return Ok(());
         }
         let mut places = HashMap::new();
-        let mut kept: Vec<NodeId> = Vec::with_capacity(members.len());
+        let mut kept: Vec<NodeId> = Vec::new();
+        reserve(&mut kept, members.len())?;
+        let mut id = Vec::new();
         for entry in members.chunks(step) {
             let Some(&key) = entry.first() else { continue };
-            let mut id = Vec::new();
+            id.clear();
             self.identity(key, &mut id)?;
-            match places.entry(id) {
+            make_room(&mut places)?;
+            match places.entry(Identity::of(&id)?) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(kept.len());
                     kept.extend_from_slice(entry);
@@ -88,33 +91,36 @@ impl<'g> Keys<'g> {
     }
 
     /// The common case.
-    fn only_distinct_text(&mut self, members: &[NodeId], step: usize) -> bool {
+    fn only_distinct_text(&mut self, members: &[NodeId], step: usize) -> Result<bool> {
         // A single text is distinct without a look at it.
         if let &[key] | &[key, _] = members
             && members.len() == step
         {
-            return matches!(self.graph.node(key), Node::Str(_));
+            return Ok(matches!(self.graph.node(key), Node::Str(_)));
         }
         self.round = self.round.wrapping_add(1);
-        members.iter().step_by(step).all(|&key| {
-            let Node::Str(span) = self.graph.node(key) else { return false };
-            let first = self.first(key, span);
-            self.met
-                .get_mut(first.place())
-                .is_some_and(|met| std::mem::replace(met, self.round) != self.round)
-        })
+        for &key in members.iter().step_by(step) {
+            let Node::Str(span) = self.graph.node(key) else { return Ok(false) };
+            let first = self.first(key, span)?;
+            let met = self.met.get_mut(first.place());
+            if met.is_none_or(|met| std::mem::replace(met, self.round) == self.round) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The first node that has the same text.
-    fn first(&mut self, key: NodeId, text: Span) -> NodeId {
+    fn first(&mut self, key: NodeId, text: Span) -> Result<NodeId> {
         if let Some(Some(first)) = self.first.get(key.place()) {
-            return *first;
+            return Ok(*first);
         }
+        make_room(&mut self.texts)?;
         let first = *self.texts.entry(self.graph.bytes(text)).or_insert(key);
         if let Some(known) = self.first.get_mut(key.place()) {
             *known = Some(first);
         }
-        first
+        Ok(first)
     }
 
     /// Writes bytes that are equal for keys that Python takes for equal.
@@ -124,18 +130,18 @@ impl<'g> Keys<'g> {
         while let Some(id) = open.pop() {
             let before = out.len();
             match graph.node(id) {
-                Node::None => out.push(b'n'),
+                Node::None => push(out, b'n')?,
                 // True == 1 == 1.0 in Python.
-                Node::Bool(bool) => int(out, i64::from(bool)),
-                Node::Int(number) => int(out, number),
+                Node::Bool(bool) => int(out, i64::from(bool))?,
+                Node::Int(number) => int(out, number)?,
                 Node::Float(float) => match whole(float) {
-                    Some(number) => int(out, number),
-                    None if float.is_nan() => tagged(out, b'N', &id.0.to_le_bytes()),
-                    None => tagged(out, b'f', &float.to_le_bytes()),
+                    Some(number) => int(out, number)?,
+                    None if float.is_nan() => tagged(out, b'N', &id.0.to_le_bytes())?,
+                    None => tagged(out, b'f', &float.to_le_bytes())?,
                 },
                 Node::Str(span) => {
-                    let first = self.first(id, span);
-                    tagged(out, b's', &first.0.to_le_bytes());
+                    let first = self.first(id, span)?;
+                    tagged(out, b's', &first.0.to_le_bytes())?;
                 }
                 Node::Long(span) | Node::Surrogates(span) | Node::Bytes(span) => {
                     self.pay(span.len())?;
@@ -144,16 +150,16 @@ impl<'g> Keys<'g> {
                         Node::Bytes(_) => b'b',
                         _ => b'S',
                     };
-                    tagged(out, tag, graph.bytes(span));
+                    tagged(out, tag, graph.bytes(span))?;
                 }
                 Node::Tuple(run) => {
                     self.pay(index(run.len))?;
-                    tagged(out, b't', &run.len.to_le_bytes());
-                    open.extend(graph.tuple(id).unwrap_or_default().iter().rev());
+                    tagged(out, b't', &run.len.to_le_bytes())?;
+                    extend(&mut open, graph.tuple(id).unwrap_or_default().iter().rev().copied())?;
                 }
-                Node::Global(symbol) => tagged(out, b'g', &symbol.0.to_le_bytes()),
+                Node::Global(symbol) => tagged(out, b'g', &symbol.0.to_le_bytes())?,
                 Node::FrozenSet(_) | Node::Object(_) | Node::PersistentId(_) => {
-                    tagged(out, b'o', &id.0.to_le_bytes())
+                    tagged(out, b'o', &id.0.to_le_bytes())?
                 }
                 Node::List(_) => return Err(unhashable("list")),
                 Node::Dict(_) => return Err(unhashable("dict")),
@@ -173,14 +179,39 @@ impl<'g> Keys<'g> {
     }
 }
 
-fn tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+/// What two keys share that Python takes for equal.
+#[derive(PartialEq, Eq, Hash)]
+enum Identity {
+    /// No more than a word and its tag: nearly always.
+    Short(u8, u64),
+    Long(Vec<u8>),
+}
+
+impl Identity {
+    fn of(bytes: &[u8]) -> Result<Self> {
+        // A tag, a length of eight bytes, and as many more.
+        if let Some((&[tag, ..], &word)) = bytes
+            .split_first_chunk::<9>()
+            .and_then(|(head, rest)| Some((head, rest.first_chunk::<8>().filter(|_| rest.len() == 8)?)))
+        {
+            return Ok(Self::Short(tag, u64::from_le_bytes(word)));
+        }
+        let mut long = Vec::new();
+        extend(&mut long, bytes.iter().copied())?;
+        Ok(Self::Long(long))
+    }
+}
+
+fn tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) -> Result<()> {
+    reserve(out, bytes.len().saturating_add(9))?;
     out.push(tag);
     out.extend_from_slice(&bytes.len().to_le_bytes());
     out.extend_from_slice(bytes);
+    Ok(())
 }
 
-fn int(out: &mut Vec<u8>, number: i64) {
-    tagged(out, b'i', &number.to_le_bytes());
+fn int(out: &mut Vec<u8>, number: i64) -> Result<()> {
+    tagged(out, b'i', &number.to_le_bytes())
 }
 
 /// The integer that a float equals, within the range where the conversion is exact.
