@@ -10,9 +10,9 @@ use crate::output::{Failure, explain};
 use crate::{describe, human};
 
 /// A difference.
-pub(super) enum Change {
+pub(super) enum Change<'c> {
     /// In one of the two, 0 or 1, alone.
-    Only(usize, String),
+    Only(usize, Value<'c>),
     Changed(String),
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Walk<'c> {
     open: Vec<Pair<'c>>,
     /// Values that were compared already: what is shared is compared once, and cycles end.
     met: HashSet<(usize, usize)>,
-    found: VecDeque<(usize, Change)>,
+    found: VecDeque<(usize, Change<'c>)>,
     /// Tensors in both.
     pub(super) tensors: usize,
     /// Values in both that hold nothing.
@@ -59,7 +59,7 @@ impl<'c> Walk<'c> {
     }
 
     /// The next difference, and the path to it.
-    pub(super) fn next_change(&mut self) -> Result<Option<(String, Change)>, Failure> {
+    pub(super) fn next_change(&mut self) -> Result<Option<(String, Change<'c>)>, Failure> {
         loop {
             if let Some((step, change)) = self.found.pop_front() {
                 return Ok(Some((self.name(step), change)));
@@ -87,6 +87,7 @@ impl<'c> Walk<'c> {
             }
             _ if is_set(a) => {
                 self.others += 1;
+                self.met.insert((a.id(), b.id()));
                 self.found.extend(leaves::sets(a, b).map(|change| (step, Change::Changed(change))));
                 return Ok(());
             }
@@ -133,13 +134,13 @@ impl<'c> Walk<'c> {
                     }
                     self.open.push(Pair { step, values: (value, *other) });
                 }
-                None => self.found.push_back((step, Change::Only(0, describe::summary(value)))),
+                None => self.found.push_back((step, Change::Only(0, value))),
             }
         }
         drop(others);
         for ((element, value), _) in second.iter().zip(taken).filter(|(_, taken)| !taken) {
             let step = self.step(step, element.to_string());
-            self.found.push_back((step, Change::Only(1, describe::summary(*value))));
+            self.found.push_back((step, Change::Only(1, *value)));
         }
         if let Some(new) = self.open.get_mut(before..) {
             new.reverse();
