@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
-use crate::memory::{extend, filled, push, reserve};
+use crate::memory::{extend, filled, make_room_for, push, reserve};
 use crate::pickle::{Node, NodeId};
 use crate::repr::Repr;
 use crate::tensor::Tensor;
@@ -249,6 +249,9 @@ impl Walk<'_> {
                 listing.names.push('.');
             }
             if let Some((_, step)) = listing.steps.get(step) {
+                if let Step::Key(key) = step {
+                    make_room_for(&mut listing.names, document.graph.str(*key).map_or(0, str::len))?;
+                }
                 write_step(document, *step, &mut listing.names);
             }
             let bytes = u64::try_from(listing.names.len()).unwrap_or(u64::MAX);

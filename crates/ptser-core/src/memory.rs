@@ -50,6 +50,15 @@ pub(crate) fn make_room<K: Eq + Hash, V>(map: &mut HashMap<K, V>) -> Result<()> 
     })
 }
 
+/// Makes room for more text.
+///
+/// # Errors
+/// `Io` where memory is short.
+pub(crate) fn make_room_for(text: &mut String, more: usize) -> Result<()> {
+    text.try_reserve(more)
+        .map_err(|_| out_of_memory(u64::try_from(text.len().saturating_add(more)).unwrap_or(u64::MAX)))
+}
+
 /// A vector of one value, again and again.
 ///
 /// # Errors

@@ -110,7 +110,7 @@ impl<'c> Walk<'c> {
             return Ok(());
         }
         self.children(step, children.0.collect(), children.1.collect());
-        if self.met.len() > PAIRS || self.open.len() > PAIRS {
+        if self.met.len().max(self.steps.len()) > PAIRS {
             return Err(Failure::file(self.files.1, "it shares too much with itself to be compared"));
         }
         Ok(())
@@ -118,6 +118,14 @@ impl<'c> Walk<'c> {
 
     /// Pairs the members of both; they are looked at in the order of the first.
     fn children(&mut self, step: usize, first: Children<'c>, second: Children<'c>) {
+        if first.len() == second.len() && first.iter().zip(&second).all(|((one, _), (other, _))| one == other)
+        {
+            for ((element, value), (_, other)) in first.into_iter().zip(second).rev() {
+                let step = self.step(step, element.to_string());
+                self.open.push(Pair { step, values: (value, other) });
+            }
+            return;
+        }
         let mut others: HashMap<&PathElement, VecDeque<usize>> = HashMap::new();
         for (place, (element, _)) in second.iter().enumerate() {
             others.entry(element).or_default().push_back(place);
