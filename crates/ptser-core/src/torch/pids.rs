@@ -7,6 +7,7 @@ use super::persistent::{Given, Named, Pid, StorageRef, StorageTable};
 use crate::dtype::DType;
 use crate::error::{Reason, Result};
 use crate::limits;
+use crate::memory;
 use crate::pickle::{Graph, Node, NodeId};
 use crate::storage::Storage;
 
@@ -99,7 +100,8 @@ impl Reading<'_> {
                     })?
                 }
             };
-            self.pids.push((id, meaning));
+            memory::push(&mut self.pids, (id, meaning))
+                .map_err(|error| Fault { error, place: Place::Node(id) })?;
         }
         Ok(())
     }
