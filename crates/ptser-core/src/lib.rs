@@ -30,9 +30,12 @@ mod memory;
 mod module;
 mod number;
 mod object;
+mod object_storages;
 mod pickle;
 mod repr;
 mod save;
+#[cfg(feature = "serde")]
+mod serialize;
 mod source;
 mod sparse;
 mod state_dict;
