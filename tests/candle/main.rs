@@ -14,3 +14,5 @@ mod save;
 mod sharing;
 #[cfg(test)]
 mod var_builder;
+#[cfg(test)]
+mod vars;

@@ -34,6 +34,7 @@ mod save;
 mod shared;
 mod tensors;
 mod var_builder;
+mod vars;
 mod view;
 
 use std::path::Path;
@@ -50,6 +51,7 @@ pub use report::{Change, Note, Report};
 pub use save::{NamedTensors, save, save_with, to_state_dict, to_tensor, to_tensors};
 pub use tensors::PtTensors;
 pub use var_builder::VarBuilderExt;
+pub use vars::{Alias, Mismatched, Missing, VarMapExt, VarsError, VarsReport};
 
 /// Loads all tensors of a checkpoint's state dict, sharing preserved, in the order of the file.
 ///
