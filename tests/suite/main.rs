@@ -11,6 +11,8 @@ mod containers;
 #[path = "../support/fixtures.rs"]
 mod fixtures;
 #[cfg(test)]
+mod folder;
+#[cfg(test)]
 mod foreign;
 #[cfg(test)]
 mod globals;
