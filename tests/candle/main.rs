@@ -13,6 +13,8 @@ mod save;
 #[cfg(test)]
 mod sharing;
 #[cfg(test)]
+mod training;
+#[cfg(test)]
 mod var_builder;
 #[cfg(test)]
 mod vars;

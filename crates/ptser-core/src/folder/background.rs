@@ -8,6 +8,7 @@ use super::snapshot::Copies;
 use super::{CheckpointFolder, Saved};
 use crate::error::{Error, Result};
 use crate::object::Object;
+use crate::save::Saveable;
 
 /// A [`CheckpointFolder`] that is saved to on a thread of its own.
 ///
@@ -72,9 +73,9 @@ impl BackgroundFolder {
     /// # Errors
     /// What became of the save before, of which the error names the file: nothing is saved now, and the next call saves
     /// again. Those of reading what is copied.
-    pub fn save(&mut self, step: u64, metric: Option<f64>, object: &Object) -> Result<()> {
+    pub fn save(&mut self, step: u64, metric: Option<f64>, object: &(impl Saveable + ?Sized)) -> Result<()> {
         self.wait()?;
-        let object = self.copies.of(object)?;
+        let object = self.copies.of(&object.content()?.into_object()?)?;
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
         jobs.send(Job { step, metric, object }).map_err(|_| gone())?;
         self.busy = true;
