@@ -75,12 +75,7 @@ fn what_is_saved_has_the_keys_of_its_layout() {
         let schedule = Object::copies_of([from_pytorch.scheduler().unwrap()]).unwrap().remove(0);
         let state = TrainingState::new()
             .keys(layout.clone())
-            .model(
-                named_vars_as(&vars, ["weight", "bias"])
-                    .iter()
-                    .map(|(name, var)| (name, var.as_tensor()))
-                    .collect::<Vec<_>>(),
-            )
+            .model(named_vars_as(&vars, ["weight", "bias"]))
             .unwrap()
             .optimizer(&optimizer)
             .unwrap()

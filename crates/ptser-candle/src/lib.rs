@@ -49,7 +49,7 @@ pub use optim::{
 };
 pub use options::PtOptions;
 pub use report::{Change, Note, Report};
-pub use save::{NamedTensors, save, save_with, to_state_dict, to_tensor, to_tensors};
+pub use save::{AsTensor, NamedTensors, save, save_with, to_state_dict, to_tensor, to_tensors};
 pub use tensors::PtTensors;
 pub use training::{ResumeError, TrainingCheckpoint, TrainingKeys, TrainingState};
 pub use var_builder::VarBuilderExt;
