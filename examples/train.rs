@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use candle_core::DType;
 use candle_nn::Optimizer;
 use indicatif::{ProgressBar, ProgressStyle};
-use network::{Digits, Network, STEPS_PER_EPOCH, parameters};
+use network::{Digits, Network, STEPS_PER_EPOCH, TRAINED, parameters};
 use owo_colors::OwoColorize;
 use plotters::prelude::*;
 use ptser::candle::{AdamW, AdamWOptions, TrainingCheckpoint, TrainingState};
@@ -57,6 +57,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Arguments { epochs, folder, kill_after, resume } = Arguments::parse()?;
     let steps = epochs * STEPS_PER_EPOCH;
     let digits = Digits::load(DType::F32)?;
+    let count = digits.labels.dim(0)? - TRAINED;
+    let held_back = (digits.images.narrow(0, TRAINED, count)?, digits.labels.narrow(0, TRAINED, count)?);
     let (network, vars) = Network::new(15, DType::F32)?;
     let mut optimizer = AdamW::named(parameters(&vars), AdamWOptions { lr: LR, ..AdamWOptions::default() })?;
     let mut losses: Vec<f64> = Vec::new();
@@ -101,9 +103,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 std::process::exit(137);
             }
         }
-        let held_back = digits.held_back()?;
         let (loss, recognised) = network.loss(&held_back)?;
-        let (loss, accuracy) = (loss.to_scalar::<f32>()?, percent(recognised, held_back.1.dim(0)?));
+        let (loss, accuracy) = (loss.to_scalar::<f32>()?, percent(recognised, count));
         bar.finish_and_clear();
         let mean = losses.iter().rev().take(STEPS_PER_EPOCH).sum::<f64>() / STEPS_PER_EPOCH as f64;
         let accuracy = format!("{accuracy:.1} %");

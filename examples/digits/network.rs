@@ -7,7 +7,7 @@ use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder, VarMap, loss};
 use ptser::candle::named_vars_as;
 
 /// Images to train with; the others are held back. A prime number, see [`Digits::batch`].
-const TRAINED: usize = 1597;
+pub(crate) const TRAINED: usize = 1597;
 const BATCH: usize = 64;
 pub(crate) const STEPS_PER_EPOCH: usize = TRAINED.div_ceil(BATCH);
 
@@ -25,8 +25,8 @@ const PARAMETERS: [&str; 8] = [
 
 /// The images, N x 1 x 8 x 8 and scaled to 0..1, and their labels.
 pub(crate) struct Digits {
-    images: Tensor,
-    labels: Tensor,
+    pub(crate) images: Tensor,
+    pub(crate) labels: Tensor,
 }
 
 impl Digits {
@@ -48,12 +48,6 @@ impl Digits {
             (place..TRAINED.min(place + BATCH)).map(|n| (n * stride % TRAINED) as u32).collect();
         let order = Tensor::new(order, &Device::Cpu)?;
         Ok((self.images.index_select(&order, 0)?, self.labels.index_select(&order, 0)?))
-    }
-
-    /// The images that are held back.
-    pub(crate) fn held_back(&self) -> Result<(Tensor, Tensor)> {
-        let count = self.labels.dim(0)? - TRAINED;
-        Ok((self.images.narrow(0, TRAINED, count)?, self.labels.narrow(0, TRAINED, count)?))
     }
 }
 
@@ -106,7 +100,8 @@ impl Network {
 impl Module for Network {
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let x = self.conv1.forward(images)?.relu()?;
-        let x = self.conv2.forward(&x)?.relu()?.max_pool2d(2)?;
+        // Not the largest: candle 0.11 multiplies its gradient by the share of the window that is largest.
+        let x = self.conv2.forward(&x)?.relu()?.avg_pool2d(2)?;
         let x = self.fc1.forward(&x.flatten_from(1)?)?.relu()?;
         self.fc2.forward(&x)
     }
