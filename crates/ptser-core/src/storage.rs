@@ -198,6 +198,11 @@ impl Storage {
         self.0.byte_order
     }
 
+    /// Whether a caller has its bytes, in memory or on a device; otherwise they lie in a file, or nowhere.
+    pub(crate) fn is_of_host(&self) -> bool {
+        self.0.content.is_of_host()
+    }
+
     /// Whether it has a size and no bytes.
     pub(crate) fn is_meta(&self) -> bool {
         self.0.content.is_meta()

@@ -67,8 +67,8 @@ impl BackgroundFolder {
         &self.folder
     }
 
-    /// Waits for the save before, copies every storage of the object once, and has the copy saved as
-    /// [`CheckpointFolder::save`] does. The caller may change the tensors as soon as this returns.
+    /// Waits for the save before, copies every storage of the object that is in memory or on a device once, and has the
+    /// copy saved as [`CheckpointFolder::save`] does. The caller may change the tensors as soon as this returns.
     ///
     /// # Errors
     /// What became of the save before, of which the error names the file: nothing is saved now, and the next call saves

@@ -12,12 +12,15 @@ pub(super) struct Copies(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Copies {
     /// The same object over copies of its storages, all made now: whoever changes those of the original changes these
-    /// no more.
+    /// no more. Storages that lie in files do not change, and are read when they are saved.
     ///
     /// # Errors
     /// Those of reading storages; `Io` where memory is short.
     pub(super) fn of(&self, object: &Object) -> Result<Object> {
         let copy = object.with_storages(|storage| {
+            if !storage.is_of_host() {
+                return Ok(storage.clone());
+            }
             let mut bytes = self.take(storage.nbytes());
             storage.copy_into(&mut bytes)?;
             let copy = Copy { bytes, home: self.clone() };
