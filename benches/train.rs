@@ -65,9 +65,13 @@ fn gradients(vars: &[(String, Var)]) -> Outcome<GradStore> {
     Ok(gradients)
 }
 
+fn milliseconds(time: &Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 fn median(mut times: Vec<Duration>) -> f64 {
     times.sort();
-    times[times.len() / 2].as_secs_f64() * 1e3
+    times.get(times.len() / 2).map_or(0.0, milliseconds)
 }
 
 fn timed<R>(times: &mut Vec<Duration>, run: impl FnOnce() -> R) -> R {
@@ -125,7 +129,7 @@ fn saves(table: &mut Table, folder: &Path) -> Outcome<()> {
     checkpoints.finish()?;
     let copy = median(copy_times);
     row(table, "one copy of parameters and moments", copy, copy);
-    row(table, "save in the background: first call", save_times[0].as_secs_f64() * 1e3, copy);
+    row(table, "save in the background: first call", save_times.first().map_or(0.0, milliseconds), copy);
     row(table, "save in the background: later calls", median(save_times.split_off(1)), copy);
     row(table, "the saving itself, meanwhile", median(wait_times), copy);
     std::fs::remove_dir_all(there)?;
