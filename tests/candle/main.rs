@@ -9,6 +9,8 @@ mod loading;
 #[cfg(test)]
 mod optim;
 #[cfg(test)]
+mod optim_pytorch;
+#[cfg(test)]
 mod optim_sizes;
 #[cfg(test)]
 mod save;
