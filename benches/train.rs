@@ -5,7 +5,7 @@
 //! cargo bench --bench train -- DIR      # 1 GiB of disk, which is left as it was
 //! ```
 //!
-//! 64 MiB of parameters in 90 tensors of 1 KiB to 9 MiB. Subjects take turns, and the table shows medians. Without a
+//! 93 MiB of parameters in 90 tensors of 1 KiB to 9 MiB. Subjects take turns, and the table shows medians. Without a
 //! folder only the steps are measured.
 
 use std::error::Error;

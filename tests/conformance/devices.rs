@@ -99,7 +99,7 @@ fn test_serialization_map_location_multi_device() {
     let text = error.to_string();
     assert!(text.contains("SHELF device 2, but the number of shelf devices is 2"), "{text}");
     let error = restore(&[("cuda:0", "cpu"), ("cuda:1", "cpu")].into()).map(drop).unwrap_err();
-    assert!(error.to_string().contains("no backend claims xpu:0"), "{error}");
+    assert!(error.to_string().contains("no backend claims `xpu:0`"), "{error}");
     let cuda = cuda_devices("test_serialization_map_location_multi_device");
     for index in 0..cuda {
         let device = Location::new(format!("cuda:{index}"));

@@ -50,9 +50,9 @@ fn the_four_forms_of_map_location_place_storages() {
     let by_function = MapLocation::with(|storage, location| {
         let first = storage.key() == "0";
         assert_eq!(location, storage.location());
-        Ok(first.then(|| Location::new("here:7")))
+        Ok(first.then(|| Location::new("here:0")))
     });
-    assert_eq!(place(by_function), ["here:7", "here", "there:1"]);
+    assert_eq!(place(by_function), ["here:0", "here", "there:1"]);
 }
 
 #[test]
@@ -150,48 +150,207 @@ fn meta_storages_know_the_offsets_that_pytorch_notes() {
     }
 }
 
+/// What a registry says to a location.
+fn refusal(registry: &Registry, location: &str) -> String {
+    let checkpoint = Checkpoint::from_bytes(at_locations(&[location])).unwrap();
+    let error = checkpoint.restore(registry, &MapLocation::recorded()).map(drop).expect_err(location);
+    assert_eq!((error.kind(), error.record()), (ErrorKind::Backend, Some("data/0")), "{location}");
+    error.to_string().strip_suffix(" (record data/0)").expect(location).to_owned()
+}
+
 #[test]
 fn a_location_that_nobody_claims_names_who_could() {
-    let checkpoint = Checkpoint::from_bytes(at_locations(&["xla:0"])).unwrap();
-    let error = checkpoint.restore(&registry(), &MapLocation::recorded()).map(drop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Backend);
-    assert_eq!(error.record(), Some("data/0"));
-    let text = error.to_string();
-    assert!(text.starts_with("no backend claims xla:0; linked: cpu, "), "{text}");
-    assert!(text.contains("map_location(\"cpu\")"), "{text}");
+    let linked: Vec<String> = registry().backends().map(|backend| backend.name().to_owned()).collect();
+    let linked = linked.join(", ");
+    let plain = |location: &str| {
+        format!("no backend claims `{location}`; linked: {linked}; load with map_location(\"cpu\")")
+    };
+    for location in ["xpu:0", "hpu", "CUDA", " cuda", "cpux", "cuda0", "", "nonsense"] {
+        assert_eq!(refusal(&registry(), location), plain(location));
+    }
+    assert_eq!(refusal(&registry(), "a\u{1b}[31m"), plain("a\\u{1b}[31m"));
+    let features = [("cuda", "cuda"), ("mps", "metal"), ("meta", "meta")];
+    for (device, feature) in features {
+        if registry().backend(&device.into()).is_none() {
+            let expected = format!("{}, or enable feature `{feature}`", plain(device));
+            assert_eq!(refusal(&registry(), device), expected);
+        }
+    }
+}
+
+/// PyTorch 2.15 refuses all of these, and takes `cpu` alone of those that are accepted here.
+#[test]
+fn an_index_is_a_number_as_pytorch_writes_it() {
+    let registry = registry().with(Elsewhere("here")).unwrap();
+    for nonsense in
+        ["here:", "here:x", "here:01", "here:-1", "here:0:1", "here: 1", "here:1 ", "here:\u{0663}"]
+    {
+        let text = refusal(&registry, nonsense);
+        assert!(text.starts_with(&format!("no backend claims `{nonsense}`; linked: ")), "{text}");
+        assert!(text.ends_with("; an index is a number behind a colon, as in here:0"), "{text}");
+    }
+    let accepted = at_locations(&["cpu", "cpu:0", "here", "here:0", "here:2"]);
+    let restored = Checkpoint::from_bytes(accepted).unwrap();
+    let restored = restored.restore(&registry, &MapLocation::recorded()).unwrap();
+    assert_eq!(places(&restored), ["cpu", "cpu", "here", "here:0", "here:2"]);
 }
 
 #[test]
 fn a_device_that_is_absent_or_beyond_the_count_is_refused_in_pytorchs_words() {
-    let bytes = at_locations(&["here:3"]);
-    let checkpoint = Checkpoint::from_bytes(bytes).unwrap();
-    let beyond = registry().with(Elsewhere("here")).unwrap();
-    let only_two = Elsewhere("here");
-    let error = only_two.validate(&Location::new("here:3")).unwrap_err();
-    assert!(error.to_string().contains("HERE device 3, but the number of here devices is 3"), "{error}");
+    let absent = |availability: Availability, location: &str| {
+        refusal(&registry().with(Absent(availability)).unwrap(), location)
+    };
+    let why = Availability::Unavailable("its cable is unplugged".into());
     assert_eq!(
-        checkpoint.restore(&beyond, &MapLocation::recorded()).map(drop).unwrap_err().kind(),
-        ErrorKind::Backend
+        absent(why, "gone:1"),
+        "attempting to deserialize an object on a GONE device (gone:1), but gone is not available: its cable is \
+         unplugged; load with map_location(\"cpu\") to place it on the host"
     );
+    let beyond = |index: u32, count: u32| {
+        format!(
+            "attempting to deserialize an object on GONE device {index}, but the number of gone devices is {count}; \
+             load with map_location to place it on one that exists"
+        )
+    };
+    assert_eq!(absent(Availability::Devices(2), "gone:2"), beyond(2, 2));
+    assert_eq!(absent(Availability::Devices(2), "gone:4294967295"), beyond(u32::MAX, 2));
+    // Without an index the first is meant.
+    assert_eq!(absent(Availability::Devices(0), "gone"), beyond(0, 0));
+    assert_eq!(refusal(&registry(), "cpu:1"), beyond(1, 1).replace("GONE", "CPU").replace("gone", "cpu"));
+}
+
+/// A backend whose device cannot be used.
+struct Absent(Availability);
+
+impl Backend for Absent {
+    fn name(&self) -> &str {
+        "gone"
+    }
+
+    fn priority(&self) -> i32 {
+        50
+    }
+
+    fn tag(&self, _: &dyn DeviceStorage) -> Option<Location> {
+        None
+    }
+
+    fn availability(&self) -> Availability {
+        self.0.clone()
+    }
+
+    fn restore(&self, _: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
+        if location.device() != self.name() {
+            return Ok(None);
+        }
+        self.validate(location)?;
+        unreachable!("no device passes")
+    }
+}
+
+/// Notes that it was asked, and answers as it was told to.
+#[derive(Clone)]
+struct Asked {
+    name: &'static str,
+    priority: i32,
+    answer: fn() -> Result<Option<Box<dyn DeviceStorage>>>,
+    asked: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Backend for Asked {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    fn tag(&self, _: &dyn DeviceStorage) -> Option<Location> {
+        self.asked.lock().unwrap().push(self.name);
+        matches!((self.answer)(), Ok(Some(_))).then(|| self.name.into())
+    }
+
+    fn availability(&self) -> Availability {
+        Availability::Devices(1)
+    }
+
+    fn restore(&self, _: HostStorage<'_>, _: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
+        self.asked.lock().unwrap().push(self.name);
+        (self.answer)()
+    }
 }
 
 #[test]
-fn a_backend_of_a_lower_number_is_asked_first() {
+fn backends_are_asked_by_priority_then_name_until_one_does_not_decline() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let backend = |name, priority, answer| Asked { name, priority, answer, asked: Arc::clone(&asked) };
+    let takes = || Ok(Some(Box::new(Kept("second".into(), vec![0; 4])) as Box<dyn DeviceStorage>));
+    let declines = || Ok(None);
+    let fails = || Err(ptser::Error::backend("it broke"));
+    let asked_by = |registry: &Registry, ask: &dyn Fn(&Registry)| {
+        ask(registry);
+        std::mem::take(&mut *asked.lock().unwrap())
+    };
+    let with = |answer| {
+        // Added in no order, beside what is linked; the cpu's own priority is 10.
+        let backends = [
+            backend("never", 9, takes),
+            backend("second", -3, answer),
+            backend("b", i32::MIN, declines),
+            backend("third", 9, takes),
+            backend("a", i32::MIN, declines),
+        ];
+        backends.into_iter().try_fold(registry(), Registry::with).unwrap()
+    };
     let checkpoint = Checkpoint::from_bytes(at_locations(&["cpu"])).unwrap();
-    let registry = registry().with(Usurper).unwrap();
-    assert_eq!(registry.backends().next().map(Backend::name), Some("usurper"));
-    let restored = checkpoint.restore(&registry, &MapLocation::recorded()).unwrap();
+    let restore = |registry: &Registry| drop(checkpoint.restore(registry, &MapLocation::recorded()));
+    let kept = Kept("x".into(), Vec::new());
+    let tag = |registry: &Registry| drop(registry.tag(&kept));
+    assert_eq!(asked_by(&with(takes), &restore), ["a", "b", "second"]);
+    assert_eq!(asked_by(&with(takes), &tag), ["a", "b", "second"]);
+    assert_eq!(asked_by(&with(declines), &restore), ["a", "b", "second", "never"]);
+    assert_eq!(asked_by(&with(declines), &tag), ["a", "b", "second", "never"]);
+    // An error is an answer.
+    assert_eq!(asked_by(&with(fails), &restore), ["a", "b", "second"]);
+    assert_eq!(refusal(&with(fails), "cpu"), "it broke");
+}
+
+#[test]
+fn a_backend_of_a_lower_number_overrides_restoring_and_tagging() {
+    let checkpoint = Checkpoint::from_bytes(at_locations(&["cpu"])).unwrap();
+    let overridden = registry().with(Usurper).unwrap();
+    assert_eq!(overridden.backends().next().map(Backend::name), Some("usurper"));
+    let restored = checkpoint.restore(&overridden, &MapLocation::recorded()).unwrap();
     assert_eq!(places(&restored), ["usurped"]);
+    // What the registry of the host has placed, too.
+    let restored = checkpoint.restore(&registry(), &MapLocation::recorded()).unwrap();
+    let (_, placed) = restored.iter().next().unwrap();
+    assert_eq!(overridden.tag(&**placed).unwrap().as_str(), "usurped");
+    assert_eq!(registry().tag(&**placed).unwrap().as_str(), "cpu");
 }
 
 #[test]
 fn two_backends_of_one_name_are_an_error() {
-    let error = registry().with(Elsewhere("cpu")).map(drop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Misuse);
-    assert!(error.to_string().contains("\"cpu\""), "{error}");
+    let twice = registry().with(Elsewhere("here")).unwrap().with(Elsewhere("here"));
+    for (added, name) in [(registry().with(Elsewhere("cpu")), "cpu"), (twice, "here")] {
+        let error = added.map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse);
+        assert!(error.to_string().starts_with(&format!("two backends are named {name:?}; ")), "{error}");
+    }
 }
 
-/// A backend of three devices that keeps nothing but the name of a location.
+/// A registry is a value: what is added to one is in no other.
+#[test]
+fn nothing_global_changes_when_a_backend_is_added() {
+    let before = format!("{:?}", registry());
+    let with = registry().with(Elsewhere("here")).unwrap();
+    assert_eq!(format!("{:?}", with.clone()), format!("{with:?}"));
+    assert!(format!("{with:?}").contains("(50, \"here\")"));
+    assert_eq!(format!("{:?}", registry()), before);
+    assert!(registry().backend(&"here:1".into()).is_none());
+}
+
 /// The location that is written is the tag of the storage's backend; its bytes come to the host meanwhile.
 #[test]
 fn storages_on_devices_are_saved_where_they_are() {
@@ -226,6 +385,7 @@ fn storages_on_devices_are_saved_where_they_are() {
     assert_eq!(registry.storage(unknown, None).unwrap_err().kind(), ErrorKind::Backend);
 }
 
+/// A backend of three devices.
 struct Elsewhere(&'static str);
 
 struct Kept(Location, Vec<u8>);
@@ -274,9 +434,7 @@ impl Backend for Elsewhere {
         if location.device() != self.0 {
             return Ok(None);
         }
-        if location.index() == Some(3) {
-            self.validate(location)?;
-        }
+        self.validate(location)?;
         Ok(Some(Box::new(Kept(location.clone(), storage.to_vec()?))))
     }
 }
@@ -293,8 +451,8 @@ impl Backend for Usurper {
         5
     }
 
-    fn tag(&self, _: &dyn DeviceStorage) -> Option<Location> {
-        None
+    fn tag(&self, storage: &dyn DeviceStorage) -> Option<Location> {
+        storage.as_any().is::<ptser::CpuStorage>().then(|| "usurped".into())
     }
 
     fn availability(&self) -> Availability {
@@ -304,27 +462,5 @@ impl Backend for Usurper {
     fn restore(&self, _: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
         Ok((location.as_str() == "cpu")
             .then(|| Box::new(Kept(Location::new("usurped"), Vec::new())) as Box<dyn DeviceStorage>))
-    }
-}
-
-#[test]
-fn the_cpu_may_have_its_index_and_devices_that_are_absent_say_so() {
-    let place = |location: &str| {
-        let checkpoint = Checkpoint::from_bytes(at_locations(&[location])).unwrap();
-        checkpoint.restore(&registry(), &MapLocation::recorded()).map(|restored| places(&restored))
-    };
-    assert_eq!(place("cpu:0").unwrap(), ["cpu"]);
-    let error = place("cpu:1").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Backend);
-    assert!(error.to_string().contains("the number of cpu devices is 1"), "{error}");
-    #[cfg(feature = "cuda")]
-    {
-        let error = place("cuda:0").unwrap_err();
-        assert_eq!((error.kind(), error.record()), (ErrorKind::Backend, Some("data/0")));
-        let text = error.to_string();
-        assert!(
-            text.contains("CUDA") && text.contains("not available") && text.contains("map_location"),
-            "{text}"
-        );
     }
 }

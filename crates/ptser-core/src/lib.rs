@@ -63,6 +63,7 @@ pub use limits::Limits;
 pub use listing::{Entry, PathElement};
 pub use load::LoadOptions;
 pub use location::Location;
+pub use number::Number;
 pub use object::Object;
 pub use pickle::Encoding;
 pub use save::{Content, Replacement, SaveOptions, Saveable};

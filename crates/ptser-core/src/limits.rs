@@ -38,7 +38,7 @@ impl Default for Limits {
             records: 4_000_000,
             tensors_listed: 4_000_000,
             names_bytes: 128 << 20,
-            expanded_bytes: 4 << 30,
+            expanded_bytes: 1 << 30,
         }
     }
 }
@@ -112,7 +112,8 @@ impl Limits {
         self
     }
 
-    /// Bytes that copying out one expanded view may take beyond its storage's own. Default 4 GiB.
+    /// Bytes that copying out one expanded view may take beyond its storage's own, and copying out all views beyond
+    /// sixteen times their storages, where [`Checkpoint::check_views`](crate::Checkpoint::check_views) is asked. Default 1 GiB.
     #[must_use]
     pub fn expanded_bytes(mut self, bytes: u64) -> Self {
         self.expanded_bytes = bytes;
@@ -134,6 +135,7 @@ impl Objects {
     }
 
     /// Refuses so many more.
+    #[inline]
     pub(crate) fn check(&self, more: u64) -> Result<()> {
         let found = self.used.get().saturating_add(more);
         check("the number of objects in the pickle", "objects", found, self.max)
@@ -146,6 +148,7 @@ impl Objects {
 }
 
 /// Refuses `found` above `allowed`, naming the limit.
+#[inline]
 pub(crate) fn check(what: &'static str, limit: &'static str, found: u64, allowed: u64) -> Result<()> {
     if found > allowed {
         return Err(Reason::Limit { what, limit, found, allowed }.into());

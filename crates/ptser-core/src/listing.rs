@@ -454,6 +454,18 @@ fn spell_key(key: Value<'_>) -> PathElement {
     }
 }
 
+impl<'c> Value<'c> {
+    /// What it holds, each under its step of a [path](Entry::path): entries, items, attributes, and the parts of an object
+    /// that was never made. The indices and values of sparse tensors and the like are no values: [`Tensor::parts`].
+    pub fn children(self) -> Vec<(PathElement, Self)> {
+        let Some(branches) = branches(self.document, self.id) else { return Vec::new() };
+        let mut steps = Vec::new();
+        collect(self, &branches, &mut steps);
+        let spelled = |(step, id)| (spell(self.document, step), Self { document: self.document, id });
+        steps.into_iter().map(spelled).collect()
+    }
+}
+
 impl<'c> Entry<'c> {
     fn found(self) -> Option<&'c Found> {
         self.listing.found.get(self.place)

@@ -9,25 +9,13 @@ use std::sync::Arc;
 ///
 /// Any text is a location: what no backend claims is found out when a storage is restored.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Location {
-    text: Arc<str>,
-    device_len: usize,
-    index: Option<u32>,
-}
+pub struct Location(Arc<str>);
 
 impl Location {
-    /// Takes a tag apart: `cuda:1` is device `cuda`, index 1.
+    /// Takes a tag apart: `cuda:1` is device `cuda`, index 1. What is no index, as in `cuda:01`, is part of the name,
+    /// which then no backend has.
     pub fn new(text: impl Into<Arc<str>>) -> Self {
-        let text = text.into();
-        let split = text.rsplit_once(':').and_then(|(device, index)| {
-            let digits = !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
-            index.parse().ok().filter(|_| digits).map(|index| (device.len(), index))
-        });
-        let (device_len, index) = match split {
-            Some((len, index)) => (len, Some(index)),
-            None => (text.len(), None),
-        };
-        Self { text, device_len, index }
+        Self(text.into())
     }
 
     /// The host's memory.
@@ -42,29 +30,40 @@ impl Location {
 
     /// The device's name: `cuda` of `cuda:1`.
     pub fn device(&self) -> &str {
-        self.text.get(..self.device_len).unwrap_or(&self.text)
+        self.parts().0
     }
 
     /// The device's index, where the tag has one.
     pub fn index(&self) -> Option<u32> {
-        self.index
+        self.parts().1
+    }
+
+    /// The device and its index.
+    fn parts(&self) -> (&str, Option<u32>) {
+        let split = self.0.rsplit_once(':').and_then(|(device, index)| {
+            // As PyTorch has them: digits, without a sign or leading zeros.
+            let canonical =
+                index.bytes().all(|b| b.is_ascii_digit()) && (index == "0" || !index.starts_with('0'));
+            index.parse().ok().filter(|_| canonical).map(|index| (device, Some(index)))
+        });
+        split.unwrap_or((&self.0, None))
     }
 
     /// The tag as written.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0
     }
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.text)
+        f.pad(&self.0)
     }
 }
 
 impl fmt::Debug for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Location({:?})", self.text)
+        write!(f, "Location({:?})", self.0)
     }
 }
 
@@ -100,7 +99,11 @@ mod tests {
         };
         assert_eq!(parts("cuda:1"), ("cuda".into(), Some(1)));
         assert_eq!(parts("cuda"), ("cuda".into(), None));
-        assert_eq!(parts("cuda:+1"), ("cuda:+1".into(), None));
+        for nonsense in
+            ["cuda:+1", "cuda:-1", "cuda:01", "cuda:", "cuda:x", "cuda0", "cuda:1 ", "cuda:4294967296"]
+        {
+            assert_eq!(parts(nonsense), (nonsense.into(), None));
+        }
         assert_eq!(parts("a:b:7"), ("a:b".into(), Some(7)));
         assert_eq!(parts(""), ("".into(), None));
     }

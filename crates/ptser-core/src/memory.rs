@@ -7,6 +7,7 @@ use crate::storage::out_of_memory;
 ///
 /// # Errors
 /// `Io` where memory is short.
+#[inline]
 pub(crate) fn push<T>(vec: &mut Vec<T>, item: T) -> Result<()> {
     if vec.len() == vec.capacity() {
         reserve(vec, 1)?;

@@ -212,6 +212,27 @@ impl Tensor {
         Ok(self)
     }
 
+    /// A view of the first elements in C order: at least so many of them where there are, and few more. They are read
+    /// without the rest.
+    ///
+    /// # Errors
+    /// `Unsupported` for what is no plain view of a storage.
+    pub fn head(&self, elements: usize) -> Result<Self> {
+        if !matches!(self.kind, TensorKind::Strided) || self.dtype.packing() > 1 {
+            return Err(Reason::Unsupported("a part of what is no plain view of a storage".into()).into());
+        }
+        let mut head = self.clone();
+        head.index_rule = None;
+        // Elements in all axes behind the current one.
+        let mut inner = 1_usize;
+        for size in head.shape.iter_mut().rev() {
+            let whole = *size;
+            *size = whole.min(elements.div_ceil(inner.max(1)));
+            inner = inner.saturating_mul(whole);
+        }
+        Ok(head)
+    }
+
     /// The same tensor with gradients recorded, or not.
     #[must_use]
     pub fn with_requires_grad(mut self, requires_grad: bool) -> Self {

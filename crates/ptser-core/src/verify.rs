@@ -5,13 +5,17 @@ use std::collections::HashSet;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::thread::Builder;
 
 use crate::archive::{Compression, Record, check_crc, joined_crc};
 use crate::byte_order::ByteOrder;
 use crate::checkpoint::Checkpoint;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
+use crate::format::Inflation;
+use crate::limits::Limits;
 use crate::listing::Entry;
+use crate::memory::filled;
 use crate::source::Source;
 use crate::storage::Storage;
 
@@ -57,7 +61,7 @@ pub enum Checksum {
     NotComputed,
     /// They were read, and nobody can tell: the container has no CRCs.
     Absent,
-    /// They are others, or cannot be read.
+    /// They are others, or cannot be read, or were not for a limit's sake.
     Failed(Error),
 }
 
@@ -98,8 +102,15 @@ impl Checkpoint {
                 .map(Item::Storage)
                 .collect(),
         };
-        let pieces: Vec<Piece> =
-            items.iter().enumerate().flat_map(|(place, item)| item.pieces(place)).collect();
+        let mut inflation = Inflation::default();
+        let mut refused: Vec<Option<Error>> =
+            items.iter().map(|item| item.refusal(&mut inflation, self.limits())).collect();
+        let pieces: Vec<Piece> = items
+            .iter()
+            .enumerate()
+            .filter(|&(place, _)| matches!(refused.get(place), Some(None)))
+            .flat_map(|(place, item)| item.pieces(place))
+            .collect();
         let outcomes = read_all(&items, &pieces, &mut progress);
         let mut by_item: Vec<Vec<Result<(u64, u32)>>> = items.iter().map(|_| Vec::new()).collect();
         for (piece, outcome) in pieces.iter().zip(outcomes) {
@@ -107,12 +118,17 @@ impl Checkpoint {
                 read.push(outcome);
             }
         }
+        for (read, refused) in by_item.iter_mut().zip(&mut refused) {
+            read.extend(refused.take().map(Err));
+        }
         let records = items.iter().zip(by_item).map(|(item, read)| item.judge(read)).collect();
         Verification { records, tensors: self.faulty_tensors() }
     }
 
     fn faulty_tensors(&self) -> Vec<Error> {
         let mut seen = HashSet::new();
+        let mut too_large = self.check_views().err();
+        let mut refused = false;
         let mut fault = |entry: Entry<'_>| {
             if let Some(error) = entry.error() {
                 return Some(Reason::Damaged(error.to_string()).into());
@@ -120,6 +136,10 @@ impl Checkpoint {
             let tensor = entry.tensor().filter(|tensor| tensor.index_rule.is_some())?;
             if !seen.insert(std::ptr::from_ref(tensor)) {
                 return None;
+            }
+            if too_large.is_some() || refused {
+                refused = true;
+                return too_large.take();
             }
             tensor.to_contiguous().err()
         };
@@ -143,14 +163,24 @@ struct Piece {
 /// Bytes that one thread reads before it looks for more work, and those that it holds.
 const PIECE: u64 = 64 << 20;
 const BLOCK: u64 = 1 << 20;
-/// Threads beyond these wait for the disk or the memory.
-const THREADS: usize = 8;
+/// Threads beyond these wait for the disk or the memory, and each has an arena of address space.
+const THREADS: usize = 4;
 
 impl Item<'_> {
     fn size(&self) -> u64 {
         match self {
             Self::Record { record, .. } => record.size,
             Self::Storage(storage) => storage.nbytes(),
+        }
+    }
+
+    /// Why it is not read: it inflates out of proportion, by itself or with those before it.
+    fn refusal(&self, inflation: &mut Inflation, limits: &Limits) -> Option<Error> {
+        match self {
+            Self::Record { record, .. } if record.compression == Compression::Deflated => {
+                inflation.add(record, limits).err()
+            }
+            Self::Record { .. } | Self::Storage(_) => None,
         }
     }
 
@@ -226,7 +256,7 @@ impl Item<'_> {
 
 /// Goes over so many bytes with one buffer; `take` fills and uses it.
 fn blocks(len: u64, mut take: impl FnMut(u64, &mut [u8]) -> Result<()>) -> Result<()> {
-    let mut buffer = vec![0; usize::try_from(len.min(BLOCK)).unwrap_or(0)];
+    let mut buffer = filled(0, usize::try_from(len.min(BLOCK)).unwrap_or(0))?;
     let mut offset = 0_u64;
     while offset < len {
         let now = len.saturating_sub(offset).min(BLOCK);
@@ -250,14 +280,20 @@ fn read_all(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Vec<Result<(u64, u32)>> {
     let mut outcomes: Vec<Result<(u64, u32)>> = pieces.iter().map(|piece| Ok((piece.len, 0))).collect();
-    let total = items.iter().map(Item::size).fold(0, u64::saturating_add);
+    let total = pieces.iter().map(|piece| piece.len).fold(0, u64::saturating_add);
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS).min(pieces.len());
     std::thread::scope(|scope| {
         let (sender, news) = channel();
+        let mut alone = true;
         for _ in 0..threads {
             let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || work(items, pieces, next, &sender));
+            let spawned = Builder::new().spawn_scoped(scope, move || work(items, pieces, next, &sender));
+            alone &= spawned.is_err();
+        }
+        if alone {
+            // Where no thread is to be had, nobody listens until all is done.
+            work(items, pieces, &next, &sender);
         }
         drop(sender);
         let mut done = 0_u64;

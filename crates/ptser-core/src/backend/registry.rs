@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Availability, Backend, DeviceStorage, HostStorage, Registration};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::location::Location;
 
 /// Backends in ascending order of priority, then name. A value: nothing global is changed by making one.
@@ -47,6 +47,13 @@ impl Registry {
         self.sorted()
     }
 
+    /// Leaves a backend out, so that another of its name can take its place.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.backends.retain(|entry| entry.backend().name() != name);
+        self
+    }
+
     fn sorted(mut self) -> Result<Self> {
         self.backends.sort_by(|a, b| {
             let (a, b) = (a.backend(), b.backend());
@@ -59,7 +66,10 @@ impl Registry {
             _ => None,
         });
         match twice {
-            Some(name) => Err(Error::misuse(format!("two backends are named {name:?}"))),
+            Some(name) => Err(Error::misuse(format!(
+                "two backends are named {name:?}; one that is to be asked before another has a name of its own and a \
+                 lower priority"
+            ))),
             None => Ok(self),
         }
     }
@@ -102,14 +112,19 @@ impl Registry {
     }
 
     fn unclaimed(&self, location: &Location) -> Error {
-        let feature = match location.device() {
-            "cuda" => ", or enable feature `cuda`",
-            "mps" => ", or enable feature `metal`",
-            "meta" => ", or enable feature `meta`",
-            _ => "",
+        let device = location.as_str().split(':').next().unwrap_or_default();
+        let what = match (self.backend(&device.into()), device) {
+            (Some(_), _) if location.device() != device => {
+                format!("; an index is a number behind a colon, as in {device}:0")
+            }
+            (None, "cuda") => ", or enable feature `cuda`".into(),
+            (None, "mps") => ", or enable feature `metal`".into(),
+            (None, "meta") => ", or enable feature `meta`".into(),
+            _ => String::new(),
         };
         Error::backend(format!(
-            "no backend claims {location}; {}; load with map_location(\"cpu\"){feature}",
+            "no backend claims `{}`; {}; load with map_location(\"cpu\"){what}",
+            printable(location.as_str()),
             self.linked_names()
         ))
     }
@@ -126,20 +141,21 @@ impl std::fmt::Debug for Registry {
     }
 }
 
-/// PyTorch's two refusals: the device is absent, or its index is beyond the count.
+/// PyTorch's two refusals: the device is absent, or its index is beyond the count. Without an index the first is meant.
 pub(super) fn validate(name: &str, availability: Availability, location: &Location) -> Result<()> {
     let shown = name.to_ascii_uppercase();
     match availability {
         Availability::Unavailable(why) => Err(Error::backend(format!(
-            "attempting to deserialize an object on a {shown} device ({location}), but {name} is not available: {why}; \
-             load with map_location(\"cpu\") to place it on the host"
+            "attempting to deserialize an object on a {shown} device ({}), but {name} is not available: {why}; \
+             load with map_location(\"cpu\") to place it on the host",
+            printable(location.as_str())
         ))),
-        Availability::Devices(count) => match location.index().filter(|&index| index >= count) {
-            Some(index) => Err(Error::backend(format!(
+        Availability::Devices(count) => match location.index().unwrap_or(0) {
+            index if index < count => Ok(()),
+            index => Err(Error::backend(format!(
                 "attempting to deserialize an object on {shown} device {index}, but the number of {name} devices is \
                  {count}; load with map_location to place it on one that exists"
             ))),
-            None => Ok(()),
         },
     }
 }

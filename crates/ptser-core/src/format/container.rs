@@ -247,11 +247,15 @@ struct WithNested<'n, T> {
 }
 
 impl<T: StorageTable> StorageTable for WithNested<'_, T> {
-    fn prepare(&mut self, references: &[&StorageRef]) -> Result<()> {
+    fn wants_all(&self) -> bool {
+        self.table.wants_all()
+    }
+
+    fn prepare(&mut self, references: &[&StorageRef<'_>]) -> Result<()> {
         self.table.prepare(references)
     }
 
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
         self.table.storage(reference)
     }
 
@@ -279,7 +283,7 @@ impl<T: StorageTable> StorageTable for WithNested<'_, T> {
 struct NoStorages;
 
 impl StorageTable for NoStorages {
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
         let what =
             format!("storage {:?} lies outside the pickle, and there is nothing outside it", reference.key);
         Err(Error::from(Reason::Object(what)))

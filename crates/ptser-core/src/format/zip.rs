@@ -1,7 +1,11 @@
 //! The zip archive of torch 1.6 and later.
 
+use std::hash::BuildHasher;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use super::Format;
 use super::container::Terms;
@@ -10,7 +14,6 @@ use crate::archive::{Archive, Compression, Crc, Record, check_crc};
 use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
-use crate::location::Location;
 use crate::source::Source;
 use crate::storage::{Content, Description, Storage};
 use crate::torch::{StorageRef, StorageTable};
@@ -191,7 +194,7 @@ fn read_whole(record: &Record, source: &dyn Source, verify_crc: bool) -> Result<
 
 /// Bytes that a deflated pickle may have, however few there are of it in the file.
 const FREE_PICKLE: u64 = 1 << 20;
-/// And deflated storages: zeros deflate to a thousandth.
+/// And other deflated records: zeros deflate to a thousandth.
 const FREE_STORAGES: u64 = 1 << 30;
 
 /// Refuses bytes that are stored in too few, beyond so many.
@@ -209,36 +212,50 @@ pub(crate) struct ZipStorages {
     /// The folder that the storages lie in.
     folder: &'static str,
     limits: Limits,
-    /// Bytes of deflated storages so far: inflated, and as they are stored.
-    inflated: (u64, u64),
+    inflation: Inflation,
     /// By key, so that each is made once.
-    made: std::collections::HashMap<String, Storage>,
+    made: HashTable<Storage>,
+    hasher: RandomState,
+    /// The name of the record that was asked for last.
+    name: String,
 }
 
 impl ZipStorages {
     pub(crate) fn new(file: Arc<ZipFile>, folder: &'static str, limits: &Limits) -> Self {
-        let made = std::collections::HashMap::new();
-        Self { file, folder, limits: limits.clone(), inflated: (0, 0), made }
+        Self {
+            file,
+            folder,
+            limits: limits.clone(),
+            inflation: Inflation::default(),
+            made: HashTable::new(),
+            hasher: RandomState::default(),
+            name: String::new(),
+        }
     }
 }
 
 impl StorageTable for ZipStorages {
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
-        let name = format!("{}/{}", self.folder, reference.key);
-        self.find(&name, reference).map_err(|error| error.in_record(&name))
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
+        let mut name = std::mem::take(&mut self.name);
+        name.clear();
+        name.extend([self.folder, "/", reference.key]);
+        let storage = self.find(&name, reference).map_err(|error| error.in_record(&name));
+        self.name = name;
+        storage
     }
 }
 
 impl ZipStorages {
-    fn find(&mut self, name: &str, reference: &StorageRef) -> Result<Storage> {
+    fn find(&mut self, name: &str, reference: &StorageRef<'_>) -> Result<Storage> {
         let nbytes = reference.nbytes()?;
-        if let Some(storage) = self.made.get(&reference.key) {
+        let hash = self.hasher.hash_one(reference.key);
+        if let Some(storage) = self.made.find(hash, |storage| storage.key() == reference.key) {
             // A second name for the same bytes must claim all of them, as the first did.
             check_size(reference, nbytes, storage.nbytes())?;
             return Ok(storage.clone());
         }
         let description = Description {
-            key: reference.key.as_str().into(),
+            key: reference.key.into(),
             dtype: reference.dtype,
             nbytes,
             location: reference.location.clone(),
@@ -246,48 +263,59 @@ impl ZipStorages {
             expanded_bytes: self.limits.expanded_bytes,
         };
         // TorchScript keeps the storages of meta tensors, and writes nothing into their records.
-        let meta = self.file.format == Format::TorchScript && reference.location == Location::meta();
+        let meta = self.file.format == Format::TorchScript && reference.location.as_str() == "meta";
         let storage = if meta {
             Storage::new(description, MetaContent { name: name.to_owned() })
         } else {
             Storage::new(description, self.content(name, reference, nbytes)?)
         };
-        self.made.insert(reference.key.clone(), storage.clone());
+        let hasher = &self.hasher;
+        self.made.insert_unique(hash, storage.clone(), |storage| hasher.hash_one(storage.key()));
         Ok(storage)
     }
 
-    fn content(&mut self, name: &str, reference: &StorageRef, nbytes: u64) -> Result<RecordContent> {
+    fn content(&mut self, name: &str, reference: &StorageRef<'_>, nbytes: u64) -> Result<RecordContent> {
         let missing = || Reason::MissingRecord { name: name.to_owned() };
         let place = self.file.archive.place(name).ok_or_else(missing)?;
         let mut content = RecordContent { file: Arc::clone(&self.file), place, crc: None };
-        content.crc = content.record_of().map(Crc::of)?.filter(|_| self.file.verify_crc);
+        if self.file.verify_crc {
+            content.crc = content.record_of().map(Crc::of)?.map(Box::new);
+        }
         let record = content.record_of()?;
         check_size(reference, nbytes, record.size)?;
         match record.compression {
             Compression::Stored => {}
-            Compression::Deflated => self.inflate(record.size, record.stored_size)?,
+            Compression::Deflated => self.inflation.add(record, &self.limits)?,
             Compression::Unsupported(why) => return Err(Reason::Unsupported(why.into()).into()),
         }
         Ok(content)
     }
+}
 
-    /// Counts the bytes of one more deflated storage.
-    fn inflate(&mut self, size: u64, stored_size: u64) -> Result<()> {
-        let (inflated, stored) = self.inflated;
-        let (inflated, stored) = (inflated.saturating_add(size), stored.saturating_add(stored_size));
-        self.inflated = (inflated, stored);
-        let Limits { inflated_bytes, inflation_ratio, .. } = self.limits;
-        limits::check(
-            "the deflated storages inflated, in bytes,",
-            "inflated_bytes",
-            inflated,
-            inflated_bytes,
-        )?;
-        check_ratio("the inflation of the storages", inflated, stored, FREE_STORAGES, inflation_ratio)
+/// Bytes of deflated records so far: inflated, and as they are stored.
+#[derive(Default)]
+pub(crate) struct Inflation {
+    inflated: u64,
+    stored: u64,
+}
+
+impl Inflation {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// `LimitExceeded` where all together are too large, or too large for what they are stored in.
+    pub(crate) fn add(&mut self, record: &Record, limits: &Limits) -> Result<()> {
+        let inflated = self.inflated.saturating_add(record.size);
+        let stored = self.stored.saturating_add(record.stored_size);
+        *self = Self { inflated, stored };
+        let what = "the deflated records inflated, in bytes,";
+        limits::check(what, "inflated_bytes", inflated, limits.inflated_bytes)?;
+        let what = "the inflation of the records";
+        check_ratio(what, inflated, stored, FREE_STORAGES, limits.inflation_ratio)
     }
 }
 
-fn check_size(reference: &StorageRef, expected: u64, found: u64) -> Result<()> {
+fn check_size(reference: &StorageRef<'_>, expected: u64, found: u64) -> Result<()> {
     if expected == found {
         return Ok(());
     }
@@ -337,7 +365,7 @@ struct RecordContent {
     file: Arc<ZipFile>,
     place: usize,
     /// Where it is to be checked.
-    crc: Option<Crc>,
+    crc: Option<Box<Crc>>,
 }
 
 impl RecordContent {
@@ -388,7 +416,7 @@ impl Content for RecordContent {
             return Err(Reason::Misuse("a deflated record cannot be written in place".into()).into());
         }
         let at = record.data_at(&*self.file.source)?.saturating_add(offset);
-        self.crc.iter().for_each(Crc::forget);
+        self.crc.iter().for_each(|crc| crc.forget());
         Ok(self.file.source.write_all_at(bytes, at)?)
     }
 
