@@ -14,10 +14,15 @@ mod case;
 #[path = "../support/compare.rs"]
 mod compare;
 #[cfg(test)]
+#[path = "../../examples/resume_from_pytorch/go_on.rs"]
+mod go_on;
+#[cfg(test)]
 #[path = "../support/oracle.rs"]
 mod oracle;
 #[cfg(test)]
 mod python;
+#[cfg(test)]
+mod resume;
 #[cfg(test)]
 mod saving;
 #[cfg(test)]
