@@ -22,10 +22,15 @@ mod damaged;
 #[path = "../support/mutate.rs"]
 mod mutate;
 #[cfg(test)]
+#[path = "../../examples/resume_from_pytorch/go_on.rs"]
+mod go_on;
+#[cfg(test)]
 #[path = "../support/oracle.rs"]
 mod oracle;
 #[cfg(test)]
 mod python;
+#[cfg(test)]
+mod resume;
 #[cfg(test)]
 mod saving;
 #[cfg(test)]
