@@ -19,11 +19,11 @@ mod compare;
 #[cfg(test)]
 mod damaged;
 #[cfg(test)]
-#[path = "../support/mutate.rs"]
-mod mutate;
-#[cfg(test)]
 #[path = "../../examples/resume_from_pytorch/go_on.rs"]
 mod go_on;
+#[cfg(test)]
+#[path = "../support/mutate.rs"]
+mod mutate;
 #[cfg(test)]
 #[path = "../support/oracle.rs"]
 mod oracle;
