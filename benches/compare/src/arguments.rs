@@ -7,7 +7,7 @@ use crate::groups::{self, Group};
 
 const USAGE: &str = "compare DIR [--only A,D] [--runs 5] [--mib 1024] [--write]
 
-DIR is where files are kept that are measured with: about 3.5 GB, and 1.1 GB while files are written.
+DIR is where files are kept that are measured with: about 2.4 GB, and 1.1 GB more while files are written.
 --only   the groups of these letters
 --runs   how often everything is measured
 --mib    the size of the large files

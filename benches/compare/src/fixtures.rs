@@ -83,8 +83,8 @@ fn save_safetensors(tensors: Vec<(String, Tensor)>, path: &Path) -> Outcome<()> 
 }
 
 fn large(mib: u32) -> Outcome<Vec<(String, Tensor)>> {
-    // The largest has 36 KiB for each MiB of the file; the smallest has four rows, 1 KiB.
-    let (mut seed, growth) = (SEED, f64::from(36 * mib).powf(1.0 / f64::from(LARGE - 1)));
+    // The largest has 35.3 KiB for each MiB of the file, by which 1 GiB comes to 1 GiB; the smallest has four rows, 1 KiB.
+    let (mut seed, growth) = (SEED, (35.3 * f64::from(mib)).powf(1.0 / f64::from(LARGE - 1)));
     let tensor = |place: u32| {
         let rows = (4.0 * growth.powi(place.try_into()?)) as usize;
         let numbers = numbers(rows * ROW, &mut seed);

@@ -32,12 +32,13 @@ pub fn describe(arguments: &Arguments, torch: Option<&str>, load_before: &str) -
     let peers = PEERS.map(|peer| format!("{peer} {}", version(peer).unwrap_or("?")));
     format!(
         "{cores} cores ({model}), {:.0} GiB of memory, Linux {kernel}, huge pages: {pages}, {}; {}, {}, PyTorch {}. \
-         Medians of {} runs. Load of the machine: {load_before} before, {} after.\n",
+         Large files of {} MiB, runs: {}. Load of the machine: {load_before} before, {} after.\n",
         kib.map_or(f64::NAN, |kib| kib / f64::from(1 << 20)),
         file_system(&arguments.folder),
         rustc.unwrap_or_else(|_| "rustc unknown".into()),
         peers.join(", "),
         torch.unwrap_or("not measured"),
+        arguments.mib,
         arguments.runs,
         load(),
     )

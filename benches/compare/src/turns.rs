@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use nix::unistd::sync;
+
 use crate::Outcome;
 use crate::arguments::Arguments;
 use crate::groups::Group;
@@ -55,6 +57,8 @@ impl<'a> Turns<'a> {
             }
             rows.push((file, Row { subject, samples: Vec::new(), failure: self.absence(subject) }));
         }
+        // Files that were just made are on their way to the disk.
+        sync();
         for run in 1..=self.arguments.runs * group.repeats {
             for (file, row) in rows.iter_mut().filter(|(_, row)| row.failure.is_none()) {
                 eprintln!("{} {run}: {}", group.id, row.subject.name);
@@ -75,11 +79,6 @@ impl<'a> Turns<'a> {
 
     fn one(&self, group: &Group, subject: &Subject, file: &Path) -> Outcome<Sample> {
         let out = self.arguments.folder.join("written");
-        // What was written before is gone, and what is dirty has reached the disk.
-        match fs::remove_file(&out) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => nix::unistd::sync(),
-        }
         let mut command = match (subject.how, &self.python) {
             (How::Torch(work), Some(python)) => {
                 let mut command = Command::new(python);
@@ -93,7 +92,10 @@ impl<'a> Turns<'a> {
             }
         };
         let output = command.arg(file).arg(&out).output();
-        fs::remove_file(&out).ok();
+        if fs::remove_file(&out).is_ok() {
+            // The next one shall not wait for what this one wrote.
+            sync();
+        }
         let sample: Sample = text(&output?)?.parse()?;
         match (sample.tensors, subject.fixture.tensors()) {
             (found, expected) if found == expected => Ok(sample),

@@ -69,7 +69,8 @@ pub fn directory_and_pickle(job: &Job) -> Outcome<Sample> {
             let [name_len, extra_len, comment_len] = lengths;
             let (name_at, name_len) = (at + 46, usize::try_from(name_len?)?);
             let name = directory.get(name_at..name_at + name_len).ok_or("a name leaves the directory")?;
-            tensors += usize::from(name.windows(6).any(|part| part == b"/data/"));
+            let in_root = name.iter().position(|&byte| byte == b'/').and_then(|slash| name.get(slash + 1..));
+            tensors += usize::from(in_root.is_some_and(|name| name.starts_with(b"data/")));
             at = name_at + name_len + usize::try_from(extra_len? + comment_len?)?;
         }
 
