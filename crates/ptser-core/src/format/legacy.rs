@@ -12,7 +12,7 @@ use crate::limits::{Limits, Objects};
 use crate::pickle::{self, Encoding, Graph, Node, NodeId};
 use crate::source::Source;
 use crate::storage::{Description, Span, Storage, fill_vec};
-use crate::torch::{self, Globals, StorageRef, StorageTable};
+use crate::torch::{self, Given, Globals, StorageRef, StorageTable};
 
 /// What the first pickle holds, little-endian: 0x1950A86A20F9469CFC6C.
 const MAGIC: [u8; 10] = [0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19];
@@ -208,20 +208,20 @@ impl StorageTable for LegacyStorages {
         Ok(())
     }
 
-    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
         let root = self.roots.get(reference.key).cloned().ok_or_else(|| {
             Reason::Archive(format!("storage {:?} is not among the keys of the legacy stream", reference.key))
         })?;
         let Some(view) = &reference.view else {
             let expected = reference.nbytes()?;
             if expected == root.nbytes() {
-                return Ok(root);
+                return Ok(root.into());
             }
             let (numel, dtype) = (reference.numel, reference.dtype_name().into());
             return Err(Reason::RecordSize { found: root.nbytes(), expected, numel, dtype }.into());
         };
         if let Some(storage) = self.views.get(view.key) {
-            return Ok(storage.clone());
+            return Ok(storage.clone().into());
         }
         let inside = root.range_of(view.offset, view.numel, reference.dtype);
         let Some((start, nbytes)) = inside else {
@@ -235,7 +235,7 @@ impl StorageTable for LegacyStorages {
         };
         let storage = Storage::part(self.description(view.key, reference, nbytes), root, start);
         self.views.insert(view.key.to_owned(), storage.clone());
-        Ok(storage)
+        Ok(storage.into())
     }
 }
 

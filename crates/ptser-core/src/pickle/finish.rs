@@ -111,6 +111,10 @@ impl<'g> Keys<'g> {
             return matches!(self.graph.node(key), Node::Str(_));
         }
         self.round = self.round.wrapping_add(1);
+        let Self { texts, places, hasher, .. } = self;
+        let bytes_at = |place: &usize| texts.get(*place).map_or(&[][..], |text| text.bytes);
+        let count = members.len().checked_div(step).unwrap_or(0);
+        places.reserve(count.saturating_sub(places.len()), |place| hasher.hash_one(bytes_at(place)));
         members.iter().step_by(step).all(|&key| {
             let Node::Str(span) = self.graph.node(key) else { return false };
             let place = self.text(key, span);
