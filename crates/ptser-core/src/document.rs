@@ -73,9 +73,17 @@ impl Document {
         Some((object, self.interpretation.meanings.get(place)?))
     }
 
+    /// What a persistent id names.
+    pub(crate) fn pid(&self, id: NodeId) -> Option<PidMeaning> {
+        match self.graph.node(id) {
+            Node::PersistentId(_) => self.interpretation.pid(id),
+            _ => None,
+        }
+    }
+
     /// The tensor that a node is.
     pub(crate) fn tensor(&self, id: NodeId) -> Option<&Tensor> {
-        let place = match (self.meaning(id), self.interpretation.pid(id)) {
+        let place = match (self.meaning(id), self.pid(id)) {
             (Some((_, Meaning::Tensor(meaning))), _) => meaning.place,
             (_, Some(PidMeaning::Tensor(place))) => place,
             _ => return None,
@@ -93,7 +101,7 @@ impl Document {
 
     /// Why a node is not what it should have been.
     pub(crate) fn damage(&self, id: NodeId) -> Option<&Error> {
-        let place = match (self.meaning(id), self.interpretation.pid(id)) {
+        let place = match (self.meaning(id), self.pid(id)) {
             (Some((_, Meaning::Damaged(place))), _) => *place,
             (_, Some(PidMeaning::Damaged(place))) => place,
             _ => return None,
@@ -107,7 +115,7 @@ impl Document {
         if let Some((_, Meaning::Member(name))) = self.meaning(id) {
             return Some(name);
         }
-        let id = match self.interpretation.pid(id) {
+        let id = match self.pid(id) {
             Some(PidMeaning::Class(class)) => class,
             _ => id,
         };

@@ -52,8 +52,8 @@ impl Limits {
     }
 
     /// Objects in a pickle, those of checkpoints inside it included: every number, text, container and call is one, and
-    /// takes up to about 100 bytes of memory. Counted as they are read. Default 32,000,000; a checkpoint has some
-    /// twenty a tensor.
+    /// takes up to about 100 bytes of memory; `None`, `True`, `False`, `()` and each integer below 256 are one however
+    /// often they stand there. Counted as they are read. Default 32,000,000; a checkpoint has some ten a tensor.
     #[must_use]
     pub fn objects(mut self, objects: u64) -> Self {
         self.objects = objects;
@@ -135,6 +135,7 @@ impl Objects {
     }
 
     /// Refuses so many more.
+    #[inline]
     pub(crate) fn check(&self, more: u64) -> Result<()> {
         let found = self.used.get().saturating_add(more);
         check("the number of objects in the pickle", "objects", found, self.max)
@@ -147,6 +148,7 @@ impl Objects {
 }
 
 /// Refuses `found` above `allowed`, naming the limit.
+#[inline]
 pub(crate) fn check(what: &'static str, limit: &'static str, found: u64, allowed: u64) -> Result<()> {
     if found > allowed {
         return Err(Reason::Limit { what, limit, found, allowed }.into());

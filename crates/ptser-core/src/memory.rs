@@ -1,7 +1,7 @@
 //! Vectors and maps that grow with what a file holds: where memory is short they fail, and do not abort.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
 use crate::error::Result;
 use crate::storage::out_of_memory;
@@ -10,6 +10,7 @@ use crate::storage::out_of_memory;
 ///
 /// # Errors
 /// `Io` where memory is short.
+#[inline]
 pub(crate) fn push<T>(vec: &mut Vec<T>, item: T) -> Result<()> {
     if vec.len() == vec.capacity() {
         reserve(vec, 1)?;
@@ -43,7 +44,7 @@ pub(crate) fn extend<T>(vec: &mut Vec<T>, items: impl IntoIterator<Item = T>) ->
 ///
 /// # Errors
 /// `Io` where memory is short.
-pub(crate) fn make_room<K: Eq + Hash, V>(map: &mut HashMap<K, V>) -> Result<()> {
+pub(crate) fn make_room<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) -> Result<()> {
     map.try_reserve(1).map_err(|_| {
         let nbytes = map.len().saturating_mul(2).saturating_mul(size_of::<(K, V)>());
         out_of_memory(u64::try_from(nbytes).unwrap_or(u64::MAX))

@@ -18,18 +18,18 @@ use crate::source::{MemorySource, Source};
 ///
 /// A handle: clones name the same storage. Nothing is read before it is asked for.
 #[derive(Clone)]
-pub struct Storage(Arc<Inner>);
+pub struct Storage(Arc<Inner<dyn Content>>);
 
-struct Inner {
+struct Inner<C: ?Sized> {
     key: Box<str>,
     dtype: Option<DType>,
     nbytes: u64,
     location: Location,
     byte_order: ByteOrder,
     expanded_bytes: u64,
-    content: Box<dyn Content>,
     /// The storage that this one is a part of, and the byte that it begins with there.
     whole: Option<(Storage, u64)>,
+    content: C,
 }
 
 /// What a container knows of a storage's bytes.
@@ -82,14 +82,14 @@ pub(crate) struct Description {
 
 impl Storage {
     pub(crate) fn new(description: Description, content: impl Content + 'static) -> Self {
-        Self::made(description, Box::new(content), None)
+        Self::made(description, content, None)
     }
 
     /// A storage that is part of another from byte `start` on, as torch 0.3 wrote them. The caller has checked
     /// that it lies inside.
     pub(crate) fn part(description: Description, whole: Self, start: u64) -> Self {
         let content = Part { whole: whole.clone(), start, nbytes: description.nbytes };
-        Self::made(description, Box::new(content), Some((whole, start)))
+        Self::made(description, content, Some((whole, start)))
     }
 
     /// A storage whose bytes lie in the pickle itself, or were made from what does.
@@ -111,7 +111,7 @@ impl Storage {
         Self::new(description, Span { source: Arc::new(source), at: 0, nbytes, name: "in the pickle".into() })
     }
 
-    fn made(description: Description, content: Box<dyn Content>, whole: Option<(Self, u64)>) -> Self {
+    fn made(description: Description, content: impl Content + 'static, whole: Option<(Self, u64)>) -> Self {
         let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
         Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content, whole }))
     }
@@ -127,6 +127,17 @@ impl Storage {
             expanded_bytes: self.0.expanded_bytes,
         };
         Self::part(description, self.clone(), start)
+    }
+
+    /// Some of the bytes as a storage by itself, which shares them with this one.
+    ///
+    /// # Errors
+    /// `Misuse` where the range leaves the storage.
+    pub fn slice(&self, start: u64, nbytes: u64) -> Result<Self> {
+        if start.checked_add(nbytes).is_none_or(|end| end > self.0.nbytes) {
+            return Err(leaves(start, nbytes, self.0.nbytes));
+        }
+        Ok(self.cut(start, nbytes))
     }
 
     /// A storage of bytes in memory, in this machine's byte order: of elements, or of bytes where there is no element
@@ -205,7 +216,7 @@ impl Storage {
 
     /// Whether both handles name the same storage.
     pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.id() == other.id()
     }
 
     /// A number that is equal for handles of the same storage, and for no other while one of them lives.
@@ -249,10 +260,7 @@ impl Storage {
     ) -> Result<&'b mut [u8]> {
         let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
-            let nbytes = self.0.nbytes;
-            return Err(Error::misuse(format!(
-                "{len} bytes from {offset} leave the storage's {nbytes} bytes"
-            )));
+            return Err(leaves(offset, len, self.0.nbytes));
         }
         let unit = self.swap_unit(dtype, order);
         let step = u64::try_from(unit).unwrap_or(1);
@@ -262,6 +270,17 @@ impl Storage {
         let bytes = self.0.content.read(offset, buf).map_err(|error| self.blame(error))?;
         swap_in_place(bytes, unit);
         Ok(bytes)
+    }
+
+    /// As [`read_as`](Self::read_as), into bytes that are initialised already.
+    pub(crate) fn read_into(
+        &self,
+        dtype: DType,
+        order: ByteOrder,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<()> {
+        self.read_as(dtype, order, offset, as_uninit(buf)).map(drop)
     }
 
     /// A range that begins or ends inside a unit that is swapped: whole units are read around it.
@@ -394,10 +413,7 @@ impl Storage {
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
-            return Err(Error::misuse(format!(
-                "{len} bytes at {offset} leave the storage's {} bytes",
-                self.0.nbytes
-            )));
+            return Err(leaves(offset, len, self.0.nbytes));
         }
         self.0.content.write(offset, bytes).map_err(|error| self.blame(error))
     }
@@ -533,6 +549,17 @@ fn set_len(vec: &mut Vec<u8>, len: usize) {
     // SAFETY: `fill_vec` hands the first `len` bytes of this empty vector's spare capacity to a function
     // that returns them as initialised bytes, and no more than those are claimed.
     unsafe { vec.set_len(len) }
+}
+
+#[expect(unsafe_code, reason = "initialised bytes are handed to those who fill memory that is not")]
+fn as_uninit(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the same memory, with the same layout, for as long as it is borrowed. `read_into` gives it to
+    // `read_as`, whose contents and sources only ever write bytes into it, so that it stays initialised.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
+fn leaves(start: u64, nbytes: u64, of: u64) -> Error {
+    Error::misuse(format!("{nbytes} bytes from {start} leave the storage's {of} bytes"))
 }
 
 pub(crate) fn out_of_memory(bytes: u64) -> Error {

@@ -1,18 +1,17 @@
-//! Reads the directory of a zip archive and the bytes of its records.
-//!
-//! The directory is parsed by the `zip` crate; this file adds what a checkpoint needs beyond it: records
-//! below one root folder, lookup without regard to case as PyTorch does, refusal of ambiguous archives,
-//! and reads of stored records straight from the source.
+//! The records of a zip archive: those below one root folder, found without regard to case as PyTorch does; refusal of
+//! ambiguous archives, and reads of stored records straight from the source.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::io::Read;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use zip::read::{ArchiveOffset, Config};
-use zip::{CompressionMethod, ZipArchive};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
-use super::end::{LOCAL_HEADER, Start, archive_start};
+use super::central::{self, Entries};
+use super::end::{LOCAL_HEADER, archive_start};
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
 use crate::source::{Cursor, Source, zeroed};
@@ -25,15 +24,21 @@ pub(crate) struct Archive {
     pub(super) records: Vec<Record>,
     /// The directory's first byte.
     pub(super) directory_at: u64,
-    /// Lower-case name below the root → place in `records`.
-    index: HashMap<Arc<str>, usize>,
+    index: Index,
+}
+
+/// Places of records by their names below the root, without regard to case.
+#[derive(Default)]
+struct Index {
+    places: HashTable<usize>,
+    hasher: RandomState,
 }
 
 /// One record: a name below the root folder, and where its bytes lie.
 #[derive(Debug)]
 pub(crate) struct Record {
     /// The name below the root folder: `data.pkl`, `data/0`.
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Box<str>,
     /// Bytes once read.
     pub(crate) size: u64,
     /// Bytes in the archive.
@@ -62,45 +67,37 @@ pub(crate) enum Compression {
 }
 
 pub(super) const LOCAL_HEADER_SIZE: u64 = 30;
+const STORED: u16 = 0;
+const DEFLATED: u16 = 8;
 /// The flags of records whose bytes are not what they seem: encrypted, a patch, strongly encrypted, masked.
 const ENCRYPTED: u16 = 1 | 1 << 5 | 1 << 6 | 1 << 13;
 
-/// Reads a directory; the archive's first byte is at the offset.
-fn directory<'s>(source: &'s dyn Source, limits: &Limits) -> Result<(u64, ZipArchive<Cursor<'s>>)> {
-    let Start { at: start, records } = archive_start(source)?;
-    // Before an entry is read; what there really is, is counted below.
-    limits::check("the number of records", "records", records, limits.records)?;
-    let config = Config { archive_offset: ArchiveOffset::Known(start) };
-    let archive = ZipArchive::with_config(config, Cursor::new(source)).map_err(corrupt)?;
-    let count = u64::try_from(archive.len()).unwrap_or(u64::MAX);
-    limits::check("the number of records", "records", count, limits.records)?;
-    Ok((start, archive))
+/// Finds a directory: the archive's first byte, the directory's, and its entries.
+fn directory<'s>(source: &'s dyn Source, limits: &Limits) -> Result<(u64, u64, Entries<'s>)> {
+    let start = archive_start(source)?;
+    limits::check("the number of records", "records", start.records, limits.records)?;
+    Ok((start.at, start.directory_at, Entries::of(source, &start)?))
 }
 
 /// The full names of all records, for an archive that is no checkpoint's.
 pub(crate) fn names(source: &dyn Source, limits: &Limits) -> Result<Vec<String>> {
-    let (_, archive) = directory(source, limits)?;
-    let name = |place| {
-        Ok(String::from_utf8_lossy(archive.by_index_data(place).map_err(corrupt)?.name_raw()).into_owned())
-    };
-    (0..archive.len()).map(name).collect()
+    let (.., mut entries) = directory(source, limits)?;
+    let mut names = Vec::new();
+    while let Some((_, name)) = entries.next()? {
+        names.push(String::from_utf8_lossy(name).into_owned());
+    }
+    Ok(names)
 }
 
 impl Archive {
     /// Reads the directory.
     pub(crate) fn open(source: &dyn Source, limits: &Limits) -> Result<Self> {
-        let (start, archive) = directory(source, limits)?;
-        if archive.has_duplicate_names() {
-            return Err(Reason::Archive("two records have the same name".into()).into());
-        }
-        let directory_at = archive.central_directory_start();
-
+        let (start, directory_at, mut entries) = directory(source, limits)?;
         let mut root: Option<Box<str>> = None;
-        let mut records: Vec<Record> = Vec::with_capacity(archive.len());
+        let mut records: Vec<Record> = Vec::with_capacity(entries.at_most());
         let mut other_checkpoint = false;
-        for place in 0..archive.len() {
-            let entry = archive.by_index_data(place).map_err(corrupt)?;
-            let full = String::from_utf8_lossy(entry.name_raw());
+        while let Some((entry, raw_name)) = entries.next()? {
+            let full = String::from_utf8_lossy(raw_name);
             let Some((folder, name)) = full.split_once('/') else {
                 if root.is_none() {
                     return Err(Reason::Archive(format!(
@@ -115,42 +112,9 @@ impl Archive {
                 other_checkpoint |= name == "data.pkl";
                 continue;
             }
-            if name.is_empty() || name.ends_with('/') {
-                continue;
+            if !name.is_empty() && !name.ends_with('/') {
+                records.push(Record::of(entry, name, raw_name.len(), directory_at)?);
             }
-            let header_at = entry.header_start();
-            let stored_size = entry.compressed_size();
-            let compression = match entry.compression() {
-                _ if entry.flags().as_u16() & ENCRYPTED != 0 => {
-                    Compression::Unsupported("it is encrypted or a patch")
-                }
-                CompressionMethod::Stored => Compression::Stored,
-                CompressionMethod::Deflated => Compression::Deflated,
-                _ => Compression::Unsupported("its compression method is neither stored nor deflated"),
-            };
-            let end = header_at.checked_add(LOCAL_HEADER_SIZE).and_then(|at| at.checked_add(stored_size));
-            if end.is_none_or(|end| end > directory_at) {
-                return Err(
-                    Reason::Archive(format!("record {name} does not end before the directory")).into()
-                );
-            }
-            if compression == Compression::Stored && stored_size != entry.size() {
-                return Err(
-                    Reason::Archive(format!("record {name} is stored, and has two different sizes")).into()
-                );
-            }
-            records.push(Record {
-                name: name.into(),
-                size: entry.size(),
-                stored_size,
-                crc32: entry.crc32(),
-                compression,
-                name_len: u64::try_from(entry.name_raw().len()).unwrap_or(u64::MAX),
-                header_at,
-                next_at: directory_at,
-                data_at: OnceLock::new(),
-                computed_at: None,
-            });
         }
         let Some(root) = root else {
             return Err(Reason::Archive("it holds no records".into()).into());
@@ -159,16 +123,7 @@ impl Archive {
             return Err(Reason::Archive("two root folders hold a data.pkl each".into()).into());
         }
         refuse_overlaps(&mut records)?;
-        let mut index = HashMap::with_capacity(records.len());
-        for (place, record) in records.iter().enumerate() {
-            let upper = record.name.bytes().any(|byte| byte.is_ascii_uppercase());
-            let key = if upper { record.name.to_ascii_lowercase().into() } else { Arc::clone(&record.name) };
-            if index.insert(key, place).is_some() {
-                return Err(
-                    Reason::Archive(format!("two records are named {} but for case", record.name)).into()
-                );
-            }
-        }
+        let index = Index::of(&records)?;
         Ok(Self { start, root, records, directory_at, index })
     }
 
@@ -189,8 +144,7 @@ impl Archive {
 
     /// The place among the records of a name below the root, whatever its case.
     pub(crate) fn place(&self, name: &str) -> Option<usize> {
-        let place = self.index.get(name).or_else(|| self.index.get(name.to_ascii_lowercase().as_str()));
-        place.copied()
+        self.index.place(&self.records, name)
     }
 
     /// Finds a record by its name below the root, whatever its case.
@@ -204,28 +158,92 @@ impl Archive {
     }
 }
 
+impl Index {
+    fn of(records: &[Record]) -> Result<Self> {
+        let mut index = Self { places: HashTable::with_capacity(records.len()), ..Self::default() };
+        for (place, record) in records.iter().enumerate() {
+            let Self { places, hasher } = &mut index;
+            let name_of = |place: &usize| records.get(*place).map_or("", |record| &record.name);
+            let is_it = |place: &usize| name_of(place).eq_ignore_ascii_case(&record.name);
+            match places.entry(hash(hasher, &record.name), is_it, |place| hash(hasher, name_of(place))) {
+                Entry::Vacant(vacant) => vacant.insert(place),
+                Entry::Occupied(other) => {
+                    let but = if name_of(other.get()) == &*record.name { "" } else { " but for case" };
+                    return Err(Reason::Archive(format!("two records are named {}{but}", record.name)).into());
+                }
+            };
+        }
+        Ok(index)
+    }
+
+    fn place(&self, records: &[Record], name: &str) -> Option<usize> {
+        let is_it =
+            |place: &usize| records.get(*place).is_some_and(|record| record.name.eq_ignore_ascii_case(name));
+        self.places.find(hash(&self.hasher, name), is_it).copied()
+    }
+}
+
+/// The same for names that differ in case alone.
+fn hash(hasher: &RandomState, name: &str) -> u64 {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        hasher.hash_one(name.to_ascii_lowercase())
+    } else {
+        hasher.hash_one(name)
+    }
+}
+
 /// Two records over the same bytes are how a small file claims to be a large one. What the lengths in their local
 /// headers say is looked at when these are read.
 fn refuse_overlaps(records: &mut [Record]) -> Result<()> {
-    let mut order: Vec<usize> = (0..records.len()).collect();
-    order.sort_unstable_by_key(|&place| {
-        records.get(place).map(|record| (record.header_at, record.stored_size))
-    });
-    for pair in order.windows(2) {
-        let &[place, next] = pair else { continue };
-        let Some(next) = records.get(next) else { continue };
-        let (next_at, next_name) = (next.header_at, Arc::clone(&next.name));
-        let Some(record) = records.get_mut(place) else { continue };
+    let mut order: Vec<&mut Record> = records.iter_mut().collect();
+    order.sort_by_key(|record| (record.header_at, record.stored_size));
+    let mut order = order.into_iter();
+    let Some(mut record) = order.next() else { return Ok(()) };
+    for next in order {
         let end = record.header_at.saturating_add(LOCAL_HEADER_SIZE).saturating_add(record.stored_size);
-        if end > next_at {
-            return Err(Reason::Archive(format!("records {} and {next_name} overlap", record.name)).into());
+        if end > next.header_at {
+            let (name, next) = (&record.name, &next.name);
+            return Err(Reason::Archive(format!("records {name} and {next} overlap")).into());
         }
-        record.next_at = next_at;
+        record.next_at = next.header_at;
+        record = next;
     }
     Ok(())
 }
 
 impl Record {
+    /// Checks what an entry says; `directory_at` is the first byte that is no record's.
+    fn of(entry: central::Entry, name: &str, name_len: usize, directory_at: u64) -> Result<Self> {
+        let central::Entry { flags, method, crc32, size, stored_size, header_at } = entry;
+        let compression = match method {
+            _ if flags & ENCRYPTED != 0 => Compression::Unsupported("it is encrypted or a patch"),
+            STORED => Compression::Stored,
+            DEFLATED => Compression::Deflated,
+            _ => Compression::Unsupported("its compression method is neither stored nor deflated"),
+        };
+        let end = header_at.checked_add(LOCAL_HEADER_SIZE).and_then(|at| at.checked_add(stored_size));
+        if end.is_none_or(|end| end > directory_at) {
+            return Err(Reason::Archive(format!("record {name} does not end before the directory")).into());
+        }
+        if compression == Compression::Stored && stored_size != size {
+            return Err(
+                Reason::Archive(format!("record {name} is stored, and has two different sizes")).into()
+            );
+        }
+        Ok(Self {
+            name: name.into(),
+            size,
+            stored_size,
+            crc32,
+            compression,
+            name_len: u64::try_from(name_len).unwrap_or(u64::MAX),
+            header_at,
+            next_at: directory_at,
+            data_at: OnceLock::new(),
+            computed_at: None,
+        })
+    }
+
     /// The absolute offset of the first byte of content, computed where it was, else as [`data_at`](Self::data_at).
     ///
     /// # Errors
@@ -408,12 +426,5 @@ impl Record {
         let mut cursor = Cursor::new(source);
         std::io::Seek::seek(&mut cursor, std::io::SeekFrom::Start(data_at))?;
         Ok(flate2::read::DeflateDecoder::new(cursor.take(self.stored_size)))
-    }
-}
-
-fn corrupt(error: zip::result::ZipError) -> Error {
-    match error {
-        zip::result::ZipError::Io(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => error.into(),
-        error => Reason::Archive(error.to_string()).into(),
     }
 }

@@ -11,7 +11,7 @@ use crate::source::Source;
 const END: [u8; 4] = *b"PK\x05\x06";
 const END64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
 const END64: [u8; 4] = *b"PK\x06\x06";
-const DIRECTORY_ENTRY: [u8; 4] = *b"PK\x01\x02";
+pub(super) const DIRECTORY_ENTRY: [u8; 4] = *b"PK\x01\x02";
 /// Local file header, the first bytes of an archive.
 pub(crate) const LOCAL_HEADER: [u8; 4] = *b"PK\x03\x04";
 
@@ -28,6 +28,10 @@ pub(crate) struct Start {
     pub(crate) at: u64,
     /// The number of records that it claims.
     pub(crate) records: u64,
+    /// The first byte of its directory in the source.
+    pub(super) directory_at: u64,
+    /// Bytes of the directory.
+    pub(super) directory_bytes: u64,
 }
 
 /// Finds the archive's first byte in the source.
@@ -98,10 +102,10 @@ impl Tail<'_> {
             end_at,
         }));
         for Claim { start, offset, size, records, end_at } in claims {
-            let Some(directory) = start.checked_add(offset) else { continue };
-            let fits = directory.checked_add(size).is_some_and(|end| end <= end_at);
-            if fits && directory < end_at && self.read(directory)? == Some(DIRECTORY_ENTRY) {
-                return Ok(Some(Start { at: start, records }));
+            let Some(directory_at) = start.checked_add(offset) else { continue };
+            let fits = directory_at.checked_add(size).is_some_and(|end| end <= end_at);
+            if fits && directory_at < end_at && self.read(directory_at)? == Some(DIRECTORY_ENTRY) {
+                return Ok(Some(Start { at: start, records, directory_at, directory_bytes: size }));
             }
         }
         Ok(None)

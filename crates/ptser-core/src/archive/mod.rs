@@ -1,5 +1,6 @@
 //! The zip container: bytes and records, nothing of torch.
 
+mod central;
 mod crc;
 mod directory;
 mod end;

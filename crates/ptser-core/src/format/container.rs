@@ -14,8 +14,7 @@ use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits, Objects};
 use crate::pickle::Encoding;
 use crate::source::{MemorySource, Source};
-use crate::storage::Storage;
-use crate::torch::{Faults, Globals, Named, StorageRef, StorageTable};
+use crate::torch::{Faults, Given, Globals, Named, StorageRef, StorageTable};
 use crate::value::{Value, ValueKind};
 
 /// On what terms a source is opened.
@@ -247,11 +246,15 @@ struct WithNested<'n, T> {
 }
 
 impl<T: StorageTable> StorageTable for WithNested<'_, T> {
-    fn prepare(&mut self, references: &[&StorageRef]) -> Result<()> {
+    fn wants_all(&self) -> bool {
+        self.table.wants_all()
+    }
+
+    fn prepare(&mut self, references: &[&StorageRef<'_>]) -> Result<()> {
         self.table.prepare(references)
     }
 
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
         self.table.storage(reference)
     }
 
@@ -279,7 +282,7 @@ impl<T: StorageTable> StorageTable for WithNested<'_, T> {
 struct NoStorages;
 
 impl StorageTable for NoStorages {
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
         let what =
             format!("storage {:?} lies outside the pickle, and there is nothing outside it", reference.key);
         Err(Error::from(Reason::Object(what)))

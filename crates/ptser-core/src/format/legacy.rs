@@ -12,7 +12,7 @@ use crate::limits::{Limits, Objects};
 use crate::pickle::{self, Encoding, Graph, Node, NodeId};
 use crate::source::Source;
 use crate::storage::{Description, Span, Storage, fill_vec};
-use crate::torch::{self, Globals, StorageRef, StorageTable};
+use crate::torch::{self, Given, Globals, StorageRef, StorageTable};
 
 /// What the first pickle holds, little-endian: 0x1950A86A20F9469CFC6C.
 const MAGIC: [u8; 10] = [0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19];
@@ -139,7 +139,7 @@ impl LegacyStorages {
     }
 
     /// One storage: a count of elements, then the bytes.
-    fn root(&mut self, key: &str, reference: &StorageRef) -> Result<()> {
+    fn root(&mut self, key: &str, reference: &StorageRef<'_>) -> Result<()> {
         let mut count = [0; 8];
         let at = self.end;
         self.source.read_exact_at(&mut count, at).map_err(|error| match error.kind() {
@@ -167,7 +167,7 @@ impl LegacyStorages {
         Ok(())
     }
 
-    fn description(&self, key: &str, reference: &StorageRef, nbytes: u64) -> Description {
+    fn description(&self, key: &str, reference: &StorageRef<'_>, nbytes: u64) -> Description {
         Description {
             key: key.into(),
             dtype: reference.dtype,
@@ -181,10 +181,14 @@ impl LegacyStorages {
 }
 
 impl StorageTable for LegacyStorages {
-    fn prepare(&mut self, references: &[&StorageRef]) -> Result<()> {
-        let mut first: HashMap<&str, &StorageRef> = HashMap::new();
+    fn wants_all(&self) -> bool {
+        true
+    }
+
+    fn prepare(&mut self, references: &[&StorageRef<'_>]) -> Result<()> {
+        let mut first: HashMap<&str, &StorageRef<'_>> = HashMap::new();
         for reference in references {
-            first.entry(reference.key.as_str()).or_insert(reference);
+            first.entry(reference.key).or_insert(reference);
         }
         for key in self.keys()? {
             // A key that nobody refers to has no element size, so what follows it cannot be found.
@@ -204,20 +208,20 @@ impl StorageTable for LegacyStorages {
         Ok(())
     }
 
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
-        let root = self.roots.get(&reference.key).cloned().ok_or_else(|| {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
+        let root = self.roots.get(reference.key).cloned().ok_or_else(|| {
             Reason::Archive(format!("storage {:?} is not among the keys of the legacy stream", reference.key))
         })?;
         let Some(view) = &reference.view else {
             let expected = reference.nbytes()?;
             if expected == root.nbytes() {
-                return Ok(root);
+                return Ok(root.into());
             }
             let (numel, dtype) = (reference.numel, reference.dtype_name().into());
             return Err(Reason::RecordSize { found: root.nbytes(), expected, numel, dtype }.into());
         };
-        if let Some(storage) = self.views.get(&view.key) {
-            return Ok(storage.clone());
+        if let Some(storage) = self.views.get(view.key) {
+            return Ok(storage.clone().into());
         }
         let inside = root.range_of(view.offset, view.numel, reference.dtype);
         let Some((start, nbytes)) = inside else {
@@ -229,9 +233,9 @@ impl StorageTable for LegacyStorages {
             ))
             .into());
         };
-        let storage = Storage::part(self.description(&view.key, reference, nbytes), root, start);
-        self.views.insert(view.key.clone(), storage.clone());
-        Ok(storage)
+        let storage = Storage::part(self.description(view.key, reference, nbytes), root, start);
+        self.views.insert(view.key.to_owned(), storage.clone());
+        Ok(storage.into())
     }
 }
 

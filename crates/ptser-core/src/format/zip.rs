@@ -3,6 +3,8 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
+
 use super::Format;
 use super::container::Terms;
 use super::foreign::archive_error;
@@ -10,10 +12,9 @@ use crate::archive::{Archive, Compression, Crc, Record, check_crc};
 use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
-use crate::location::Location;
 use crate::source::Source;
 use crate::storage::{Content, Description, Storage};
-use crate::torch::{StorageRef, StorageTable};
+use crate::torch::{Given, StorageRef, StorageTable};
 
 /// An archive and the source it lies in.
 pub(crate) struct ZipFile {
@@ -210,34 +211,53 @@ pub(crate) struct ZipStorages {
     folder: &'static str,
     limits: Limits,
     inflation: Inflation,
-    /// By key, so that each is made once.
-    made: std::collections::HashMap<String, Storage>,
+    /// Those made so far, each once, by the place of its record.
+    made: Vec<Option<Storage>>,
+    /// And those by key that have no record to themselves.
+    others: HashMap<String, Storage>,
+    /// The place of the record that is looked at first: files have them in the order of the pickle.
+    next: usize,
 }
 
 impl ZipStorages {
     pub(crate) fn new(file: Arc<ZipFile>, folder: &'static str, limits: &Limits) -> Self {
-        let made = std::collections::HashMap::new();
-        Self { file, folder, limits: limits.clone(), inflation: Inflation::default(), made }
+        Self {
+            file,
+            folder,
+            limits: limits.clone(),
+            inflation: Inflation::default(),
+            made: Vec::new(),
+            others: HashMap::new(),
+            next: 0,
+        }
     }
 }
 
 impl StorageTable for ZipStorages {
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
-        let name = format!("{}/{}", self.folder, reference.key);
-        self.find(&name, reference).map_err(|error| error.in_record(&name))
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
+        self.give(reference).map_err(|error| error.in_record(&self.name(reference.key)))
     }
 }
 
 impl ZipStorages {
-    fn find(&mut self, name: &str, reference: &StorageRef) -> Result<Storage> {
+    /// The name of a storage's record.
+    fn name(&self, key: &str) -> String {
+        format!("{}/{key}", self.folder)
+    }
+
+    fn give(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
+        let key = reference.key;
         let nbytes = reference.nbytes()?;
-        if let Some(storage) = self.made.get(&reference.key) {
+        let place = self.place(key);
+        let made = place.and_then(|place| self.made.get(place)?.as_ref());
+        let made = made.filter(|storage| storage.key() == key).or_else(|| self.others.get(key));
+        if let Some(storage) = made {
             // A second name for the same bytes must claim all of them, as the first did.
             check_size(reference, nbytes, storage.nbytes())?;
-            return Ok(storage.clone());
+            return Ok(Given { storage: storage.clone(), is_new: false });
         }
         let description = Description {
-            key: reference.key.as_str().into(),
+            key: key.into(),
             dtype: reference.dtype,
             nbytes,
             location: reference.location.clone(),
@@ -245,21 +265,35 @@ impl ZipStorages {
             expanded_bytes: self.limits.expanded_bytes,
         };
         // TorchScript keeps the storages of meta tensors, and writes nothing into their records.
-        let meta = self.file.format == Format::TorchScript && reference.location == Location::meta();
+        let meta = self.file.format == Format::TorchScript && reference.location.as_str() == "meta";
         let storage = if meta {
-            Storage::new(description, MetaContent { name: name.to_owned() })
+            Storage::new(description, MetaContent { name: self.name(key) })
         } else {
-            Storage::new(description, self.content(name, reference, nbytes)?)
+            let place = place.ok_or_else(|| Reason::MissingRecord { name: self.name(key) })?;
+            Storage::new(description, self.content(place, reference, nbytes)?)
         };
-        self.made.insert(reference.key.clone(), storage.clone());
-        Ok(storage)
+        self.made.resize(self.file.archive.records().len(), None);
+        match place.and_then(|place| self.made.get_mut(place)) {
+            Some(made @ None) => *made = Some(storage.clone()),
+            Some(Some(_)) | None => drop(self.others.insert(key.to_owned(), storage.clone())),
+        }
+        Ok(Given { storage, is_new: true })
     }
 
-    fn content(&mut self, name: &str, reference: &StorageRef, nbytes: u64) -> Result<RecordContent> {
-        let missing = || Reason::MissingRecord { name: name.to_owned() };
-        let place = self.file.archive.place(name).ok_or_else(missing)?;
+    /// The place of the record of a storage.
+    fn place(&mut self, key: &str) -> Option<usize> {
+        let next = self.file.archive.records().get(self.next);
+        let name = next.and_then(|record| record.name.strip_prefix(self.folder)?.strip_prefix('/'));
+        let place = if name == Some(key) { self.next } else { self.file.archive.place(&self.name(key))? };
+        self.next = place.saturating_add(1);
+        Some(place)
+    }
+
+    fn content(&mut self, place: usize, reference: &StorageRef<'_>, nbytes: u64) -> Result<RecordContent> {
         let mut content = RecordContent { file: Arc::clone(&self.file), place, crc: None };
-        content.crc = content.record_of().map(Crc::of)?.filter(|_| self.file.verify_crc);
+        if self.file.verify_crc {
+            content.crc = content.record_of().map(Crc::of)?.map(Box::new);
+        }
         let record = content.record_of()?;
         check_size(reference, nbytes, record.size)?;
         match record.compression {
@@ -294,7 +328,7 @@ impl Inflation {
     }
 }
 
-fn check_size(reference: &StorageRef, expected: u64, found: u64) -> Result<()> {
+fn check_size(reference: &StorageRef<'_>, expected: u64, found: u64) -> Result<()> {
     if expected == found {
         return Ok(());
     }
@@ -344,7 +378,7 @@ struct RecordContent {
     file: Arc<ZipFile>,
     place: usize,
     /// Where it is to be checked.
-    crc: Option<Crc>,
+    crc: Option<Box<Crc>>,
 }
 
 impl RecordContent {
@@ -395,7 +429,7 @@ impl Content for RecordContent {
             return Err(Reason::Misuse("a deflated record cannot be written in place".into()).into());
         }
         let at = record.data_at(&*self.file.source)?.saturating_add(offset);
-        self.crc.iter().for_each(Crc::forget);
+        self.crc.iter().for_each(|crc| crc.forget());
         Ok(self.file.source.write_all_at(bytes, at)?)
     }
 

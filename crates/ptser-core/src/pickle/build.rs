@@ -32,8 +32,10 @@ impl Machine<'_> {
 
     fn push_run(&mut self, height: usize, node: fn(Run) -> Node) -> Result<()> {
         let run = Run::new(self.children.len(), self.stack.len().saturating_sub(height))?;
-        reserve(&mut self.children, self.stack.len().saturating_sub(height))?;
-        self.children.extend(self.stack.drain(height..));
+        let members = self.stack.get(height..).unwrap_or_default();
+        reserve(&mut self.children, members.len())?;
+        self.children.extend_from_slice(members);
+        self.stack.truncate(height);
         self.push(node(run))
     }
 
@@ -135,7 +137,7 @@ impl Machine<'_> {
     }
 
     fn push_object(&mut self, object: Object) -> Result<()> {
-        if self.nodes.get(index(object.args.0)).is_none_or(|args| !matches!(args, Node::Tuple(_))) {
+        if self.nodes.get(object.args.place()).is_none_or(|args| !matches!(args, Node::Tuple(_))) {
             return Err(Reason::Pickle("the arguments of a call are not a tuple".into()).into());
         }
         let place = u32::try_from(self.objects.len()).map_err(|_| too_many("calls"))?;

@@ -1,12 +1,17 @@
 //! What Python's dicts and sets do while they are filled, done once the graph is whole: keys that cannot be
 //! hashed are refused, and of equal keys the last value stands at the first place.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use foldhash::{HashMap, HashMapExt};
+use hashbrown::HashTable;
 
 use super::graph::{Graph, Node, NodeId, Span, index};
 use crate::error::{Error, Reason, Result};
-use crate::memory::{extend, filled, make_room, push, reserve};
+use crate::memory::{extend, make_room, push, reserve};
+use crate::storage::out_of_memory;
 
 /// Settles the keys of every dict and the members of every set.
 pub(super) fn settle_keys(graph: &mut Graph) -> Result<()> {
@@ -21,9 +26,10 @@ pub(super) fn settle_keys(graph: &mut Graph) -> Result<()> {
 fn settle_all(graph: &Graph, containers: &mut [Vec<NodeId>], objects: &mut [super::Object]) -> Result<()> {
     let mut keys = Keys {
         graph,
-        texts: HashMap::new(),
-        first: filled(None, graph.nodes.len())?,
-        met: filled(0, graph.nodes.len())?,
+        texts: Vec::new(),
+        places: HashTable::new(),
+        hasher: RandomState::default(),
+        long: HashMap::new(),
         round: 0,
         left: graph.weight().saturating_mul(16).saturating_add(1 << 20),
     };
@@ -46,17 +52,28 @@ fn settle_all(graph: &Graph, containers: &mut [Vec<NodeId>], objects: &mut [supe
 /// What is known of the keys of a graph.
 struct Keys<'g> {
     graph: &'g Graph,
-    /// The first node of each text.
-    texts: HashMap<&'g [u8], NodeId>,
-    /// For each node that is text and was met, the first node with the same text: so that texts are compared
-    /// once, however many dicts share them.
-    first: Vec<Option<NodeId>>,
-    /// The round in which each first node was met last.
-    met: Vec<u32>,
+    /// The texts that are keys, each once.
+    texts: Vec<Text<'g>>,
+    /// Places in `texts`.
+    places: HashTable<usize>,
+    hasher: RandomState,
+    /// The place in `texts` of each node that is a long text, so that these are compared once, however many dicts share
+    /// them.
+    long: HashMap<NodeId, usize>,
     round: u32,
     /// Bytes that may still be written to compare other keys, which can share members as often as they like.
     left: usize,
 }
+
+/// One text.
+struct Text<'g> {
+    bytes: &'g [u8],
+    /// The round in which it was met last.
+    met: u32,
+}
+
+/// Bytes of a text that is compared anew for each dict.
+const SHORT: usize = 256;
 
 impl<'g> Keys<'g> {
     /// Drops repeated keys from `members`, keys (and values) in turn.
@@ -99,28 +116,55 @@ impl<'g> Keys<'g> {
             return Ok(matches!(self.graph.node(key), Node::Str(_)));
         }
         self.round = self.round.wrapping_add(1);
+        let count = members.len().checked_div(step).unwrap_or(0);
+        self.make_room(count.saturating_sub(self.places.len()))?;
         for &key in members.iter().step_by(step) {
             let Node::Str(span) = self.graph.node(key) else { return Ok(false) };
-            let first = self.first(key, span)?;
-            let met = self.met.get_mut(first.place());
-            if met.is_none_or(|met| std::mem::replace(met, self.round) == self.round) {
+            let place = self.text(key, span)?;
+            let round = self.round;
+            if self.texts.get_mut(place).is_none_or(|text| std::mem::replace(&mut text.met, round) == round) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// The first node that has the same text.
-    fn first(&mut self, key: NodeId, text: Span) -> Result<NodeId> {
-        if let Some(Some(first)) = self.first.get(key.place()) {
-            return Ok(*first);
+    /// Makes room for more texts.
+    fn make_room(&mut self, more: usize) -> Result<()> {
+        let Self { texts, places, hasher, .. } = self;
+        let bytes_at = |place: &usize| texts.get(*place).map_or(&[][..], |text| text.bytes);
+        places.try_reserve(more, |place| hasher.hash_one(bytes_at(place))).map_err(|_| {
+            let nbytes = places.len().saturating_add(more).saturating_mul(size_of::<usize>());
+            out_of_memory(u64::try_from(nbytes).unwrap_or(u64::MAX))
+        })
+    }
+
+    /// The place of a text.
+    fn text(&mut self, key: NodeId, span: Span) -> Result<usize> {
+        let bytes = self.graph.bytes(span);
+        if let Some(place) = self.long.get(&key).filter(|_| bytes.len() > SHORT) {
+            return Ok(*place);
         }
-        make_room(&mut self.texts)?;
-        let first = *self.texts.entry(self.graph.bytes(text)).or_insert(key);
-        if let Some(known) = self.first.get_mut(key.place()) {
-            *known = Some(first);
+        let hash = self.hasher.hash_one(bytes);
+        let Self { texts, places, .. } = self;
+        let bytes_at = |place: &usize| texts.get(*place).map_or(&[][..], |text| text.bytes);
+        let place = match places.find(hash, |place| bytes_at(place) == bytes) {
+            Some(place) => *place,
+            None => {
+                self.make_room(1)?;
+                let Self { texts, places, hasher, .. } = self;
+                let bytes_at = |place: &usize| texts.get(*place).map_or(&[][..], |text| text.bytes);
+                let place = texts.len();
+                places.insert_unique(hash, place, |place| hasher.hash_one(bytes_at(place)));
+                push(texts, Text { bytes, met: 0 })?;
+                place
+            }
+        };
+        if bytes.len() > SHORT {
+            make_room(&mut self.long)?;
+            self.long.insert(key, place);
         }
-        Ok(first)
+        Ok(place)
     }
 
     /// Writes bytes that are equal for keys that Python takes for equal.
@@ -136,12 +180,12 @@ impl<'g> Keys<'g> {
                 Node::Int(number) => int(out, number)?,
                 Node::Float(float) => match whole(float) {
                     Some(number) => int(out, number)?,
-                    None if float.is_nan() => tagged(out, b'N', &id.0.to_le_bytes())?,
+                    None if float.is_nan() => tagged(out, b'N', &id.number().to_le_bytes())?,
                     None => tagged(out, b'f', &float.to_le_bytes())?,
                 },
                 Node::Str(span) => {
-                    let first = self.first(id, span)?;
-                    tagged(out, b's', &first.0.to_le_bytes())?;
+                    let place = self.text(id, span)?;
+                    tagged(out, b's', &place.to_le_bytes())?;
                 }
                 Node::Long(span) | Node::Surrogates(span) | Node::Bytes(span) => {
                     self.pay(span.len())?;
@@ -159,7 +203,7 @@ impl<'g> Keys<'g> {
                 }
                 Node::Global(symbol) => tagged(out, b'g', &symbol.0.to_le_bytes())?,
                 Node::FrozenSet(_) | Node::Object(_) | Node::PersistentId(_) => {
-                    tagged(out, b'o', &id.0.to_le_bytes())?
+                    tagged(out, b'o', &id.number().to_le_bytes())?
                 }
                 Node::List(_) => return Err(unhashable("list")),
                 Node::Dict(_) => return Err(unhashable("dict")),

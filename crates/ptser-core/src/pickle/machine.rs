@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::build::Grow;
 use super::encoding::Encoding;
-use super::graph::{Graph, Node, NodeId, Object, Symbol, SymbolId, index};
+use super::graph::{Graph, Node, NodeId, Object, Run, Symbol, SymbolId};
 use super::memo::Memo;
 use super::reader::Reader;
 use super::{finish, opcode as op, text};
@@ -51,6 +51,7 @@ pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding, obj
     }
 }
 
+#[inline]
 pub(super) fn to_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
@@ -69,6 +70,8 @@ pub(super) struct Machine<'p> {
     pub(super) memo: Memo,
     pub(super) heap: Vec<u8>,
     pub(super) nodes: Vec<Node>,
+    /// The nodes of what Python has once, by [`One`].
+    ones: [Option<NodeId>; 260],
     pub(super) children: Vec<NodeId>,
     pub(super) containers: Vec<Vec<NodeId>>,
     pub(super) objects: Vec<Object>,
@@ -76,6 +79,17 @@ pub(super) struct Machine<'p> {
     pub(super) spellings: Vec<(NodeId, NodeId, NodeId)>,
     /// By module, then by name.
     pub(super) symbol_ids: HashMap<Box<str>, HashMap<Box<str>, SymbolId>>,
+}
+
+/// A value that Python has once, however often it is named.
+#[derive(Clone, Copy)]
+enum One {
+    None,
+    False,
+    True,
+    Int(u8),
+    /// The empty one.
+    Tuple,
 }
 
 impl<'p> Machine<'p> {
@@ -98,6 +112,7 @@ impl<'p> Machine<'p> {
             memo: Memo::default(),
             heap: Vec::new(),
             nodes: Vec::new(),
+            ones: [None; 260],
             children: Vec::new(),
             containers: Vec::new(),
             objects: Vec::new(),
@@ -125,11 +140,11 @@ impl<'p> Machine<'p> {
             op::PROTO => self.proto(),
             op::FRAME => self.frame(),
 
-            op::NONE => self.push(Node::None),
-            op::NEWTRUE => self.push(Node::Bool(true)),
-            op::NEWFALSE => self.push(Node::Bool(false)),
+            op::NONE => self.push_one(One::None),
+            op::NEWTRUE => self.push_one(One::True),
+            op::NEWFALSE => self.push_one(One::False),
             op::BININT => self.reader.i32().and_then(|int| self.push(Node::Int(int.into()))),
-            op::BININT1 => self.reader.byte().and_then(|int| self.push(Node::Int(int.into()))),
+            op::BININT1 => self.reader.byte().and_then(|int| self.push_one(One::Int(int))),
             op::BININT2 => self.reader.u16().and_then(|int| self.push(Node::Int(int.into()))),
             op::LONG1 => self.reader.byte().and_then(|len| self.long(len.into())),
             op::LONG4 => self.reader.i32().and_then(|len| self.long4(len)),
@@ -152,7 +167,7 @@ impl<'p> Machine<'p> {
             op::BINBYTES8 => self.reader.u64().and_then(|len| self.bytes(len, Node::Bytes)),
             op::BYTEARRAY8 => self.reader.u64().and_then(|len| self.bytes(len, Node::ByteArray)),
 
-            op::EMPTY_TUPLE => self.tuple(0),
+            op::EMPTY_TUPLE => self.push_one(One::Tuple),
             op::TUPLE1 => self.tuple(1),
             op::TUPLE2 => self.tuple(2),
             op::TUPLE3 => self.tuple(3),
@@ -226,6 +241,7 @@ impl<'p> Machine<'p> {
 
     // Stack and arena.
 
+    #[inline]
     pub(super) fn push(&mut self, node: Node) -> Result<()> {
         let id = NodeId::at(self.nodes.len())?;
         self.objects_counted.check(to_u64(self.nodes.len()).saturating_add(1))?;
@@ -233,7 +249,34 @@ impl<'p> Machine<'p> {
         push(&mut self.stack, id)
     }
 
+    /// Pushes one of the values that Python has once.
+    #[inline]
+    fn push_one(&mut self, one: One) -> Result<()> {
+        let place = usize::from(match one {
+            One::Int(int) => u16::from(int),
+            One::None => 256,
+            One::False => 257,
+            One::True => 258,
+            One::Tuple => 259,
+        });
+        if let Some(Some(id)) = self.ones.get(place) {
+            return push(&mut self.stack, *id);
+        }
+        self.push(match one {
+            One::Int(int) => Node::Int(int.into()),
+            One::None => Node::None,
+            One::False => Node::Bool(false),
+            One::True => Node::Bool(true),
+            One::Tuple => Node::Tuple(Run::new(0, 0)?),
+        })?;
+        if let Some(one) = self.ones.get_mut(place) {
+            *one = self.stack.last().copied();
+        }
+        Ok(())
+    }
+
     /// The lowest height the stack may sink to before the innermost open `MARK` is in the way.
+    #[inline]
     pub(super) fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -243,6 +286,7 @@ impl<'p> Machine<'p> {
         Reason::Pickle(format!("an opcode needs more values than there are: {what}")).into()
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Result<NodeId> {
         if self.stack.len() <= self.floor() {
             return Err(self.underflow());
@@ -250,6 +294,7 @@ impl<'p> Machine<'p> {
         self.stack.pop().ok_or_else(|| self.underflow())
     }
 
+    #[inline]
     pub(super) fn top(&self) -> Result<NodeId> {
         if self.stack.len() <= self.floor() {
             return Err(self.underflow());
@@ -266,6 +311,7 @@ impl<'p> Machine<'p> {
     }
 
     /// Closes the innermost `MARK`, and gives the height of the stack at it.
+    #[inline]
     pub(super) fn mark(&mut self) -> Result<usize> {
         let Some(height) = self.marks.pop() else {
             return Err(Reason::Pickle("an opcode needs a MARK, and none is open".into()).into());
@@ -273,17 +319,20 @@ impl<'p> Machine<'p> {
         Ok(height.min(self.stack.len()))
     }
 
+    #[inline]
     fn put(&mut self, key: u64) -> Result<()> {
         let id = self.top()?;
         self.memo.put(key, id)
     }
 
+    #[inline]
     fn get(&mut self, key: u64) -> Result<()> {
         push(&mut self.stack, self.memo.get(key)?)
     }
 
+    #[inline]
     pub(super) fn node(&self, id: NodeId) -> Node {
-        self.nodes.get(index(id.0)).copied().unwrap_or(Node::None)
+        self.nodes.get(id.place()).copied().unwrap_or(Node::None)
     }
 }
 

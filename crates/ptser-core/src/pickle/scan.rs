@@ -80,7 +80,7 @@ impl Scanner<'_> {
                 Err(error) => {
                     self.note(error);
                     // No node has this place.
-                    return NodeId::at(self.machine.nodes.len()).unwrap_or(NodeId(0));
+                    return NodeId::at(self.machine.nodes.len()).unwrap_or_default();
                 }
             }
         }

@@ -162,7 +162,7 @@ impl<'c> Value<'c> {
 
     fn persistent(self) -> ValueKind<'c> {
         let interpretation = &self.document.interpretation;
-        let kind = interpretation.pid(self.id).and_then(|meaning| match meaning {
+        let kind = self.document.pid(self.id).and_then(|meaning| match meaning {
             PidMeaning::Storage(place, dtype) => {
                 Some(ValueKind::Storage(interpretation.storages.get(place)?, dtype))
             }
@@ -229,7 +229,7 @@ impl<'c> Value<'c> {
 
     /// The place of a tensor that a persistent id names; each mention of it is a node of its own.
     fn named_tensor(self) -> Option<usize> {
-        match self.document.interpretation.pid(self.id)? {
+        match self.document.pid(self.id)? {
             PidMeaning::Tensor(place) => Some(place),
             PidMeaning::Storage(..) | PidMeaning::Class(_) | PidMeaning::Damaged(_) => None,
         }
