@@ -23,7 +23,7 @@ use crate::verify::{Checksum, Verification};
 /// use ptser_core::{CheckpointFolder, Goal, Object};
 ///
 /// let folder = CheckpointFolder::create("runs/digits")?.keep_last(3).keep_best(1, Goal::Lowest);
-/// for step in 1..=100 {
+/// for step in 1..=100_u32 {
 ///     let loss = 1.0 / f64::from(step);
 ///     folder.save(step.into(), Some(loss), &Object::dict([("step", step)]))?;
 /// }
