@@ -19,7 +19,7 @@ pub fn write(machine: &str, tables: &[Table]) -> Outcome<()> {
     let (above, below) = parts.ok_or("docs/benchmarks.md has lost its marks")?;
     let tables_text: Vec<String> = tables.iter().map(Table::to_string).collect();
     let picture = "![Median times as bars: each table a panel](benchmarks.svg)";
-    let measured = format!("\n{machine}\n{picture}\n\n{}\n", tables_text.join("\n"));
+    let measured = format!("\n## Measured\n\n{machine}\n{picture}\n\n{}\n", tables_text.join("\n"));
     fs::write(page, [above, BEGIN, &measured, END, below].concat())?;
     Ok(fs::write(Path::new(DOCS).join("benchmarks.svg"), plot::draw(tables))?)
 }

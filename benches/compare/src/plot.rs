@@ -28,7 +28,7 @@ pub fn draw(tables: &[Table]) -> String {
     let mut x = BARS;
     for (class, what) in [("floor", "the machine"), ("ptser", "ptser"), ("peer", "others")] {
         bar(&mut body, class, x, 8.0, 14.0);
-        text(&mut body, "", x + 20.0, 20.0, what);
+        text(&mut body, "value", x + 20.0, 20.0, what);
         x += 110.0;
     }
     for table in tables {
@@ -45,7 +45,7 @@ pub fn draw(tables: &[Table]) -> String {
             let length = (LONGEST * ms / longest).max(1.0);
             text(&mut body, "name", BARS - 8.0, y + 12.0, row.subject.name);
             bar(&mut body, class, BARS, y, length);
-            text(&mut body, "", BARS + length + 6.0, y + 12.0, &milliseconds(ms));
+            text(&mut body, "value", BARS + length + 6.0, y + 12.0, &milliseconds(ms));
             y += ROW;
         }
     }
