@@ -44,7 +44,7 @@ mod tests {
     const SHARE: &str = "PTSER_MUTATIONS_SHARE";
     const AT: &str = "PTSER_MUTATIONS_AT";
     /// No case takes a tenth of it.
-    const SLOW: Duration = Duration::from_secs(if cfg!(debug_assertions) { 40 } else { 10 });
+    const SLOW: Duration = Duration::from_secs(if cfg!(debug_assertions) { 120 } else { 30 });
 
     fn number(name: &str, default: u64) -> u64 {
         std::env::var(name).map_or(default, |number| number.parse().expect(name))
