@@ -36,6 +36,11 @@ pub(crate) trait Content: Send + Sync {
     /// All bytes where they lie in memory, if they do.
     fn bytes(&self) -> Result<Option<&[u8]>>;
 
+    /// Whether `bytes` lie in a private mapping of the file.
+    fn is_mapped(&self) -> bool {
+        false
+    }
+
     /// The absolute offset in the file, if the bytes stand there as they are.
     fn file_offset(&self) -> Result<Option<u64>>;
 
@@ -298,6 +303,11 @@ impl Storage {
         Ok(bytes.filter(|bytes| u64::try_from(bytes.len()).ok() == Some(self.0.nbytes)))
     }
 
+    /// Whether what [`borrow_as`](Self::borrow_as) gives lies in a private mapping of the file.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.0.content.is_mapped()
+    }
+
     /// Fills `buf` from byte `offset` on, as elements of `dtype` in the given order.
     ///
     /// A storage with a class of its own is swapped by that class, as PyTorch does; an untyped one by `dtype`.
@@ -476,6 +486,10 @@ impl Content for Part {
             .and_then(|(bytes, (start, len))| bytes.get(start..start.checked_add(len)?)))
     }
 
+    fn is_mapped(&self) -> bool {
+        self.whole.0.content.is_mapped()
+    }
+
     fn file_offset(&self) -> Result<Option<u64>> {
         Ok(self.whole.0.content.file_offset()?.map(|offset| offset.saturating_add(self.start)))
     }
@@ -521,6 +535,10 @@ impl Content for Span {
         let len = usize::try_from(self.nbytes).ok();
         let all = self.source.bytes();
         Ok(all.zip(start.zip(len)).and_then(|(all, (start, len))| all.get(start..start.checked_add(len)?)))
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.source.is_mapped()
     }
 
     fn file_offset(&self) -> Result<Option<u64>> {

@@ -301,6 +301,10 @@ impl Content for RecordContent {
         self.record_of()?.bytes(&*self.file.source)
     }
 
+    fn is_mapped(&self) -> bool {
+        self.file.source.is_mapped()
+    }
+
     fn file_offset(&self) -> Result<Option<u64>> {
         let record = self.record_of()?;
         match record.compression {
