@@ -91,6 +91,28 @@ mod tests {
     }
 
     #[test]
+    fn the_tests_that_the_page_on_robustness_names_are_there() {
+        let page = read(&root().join("docs/robustness.md"));
+        let named: Vec<(&str, &str)> = page
+            .split('`')
+            .filter_map(|code| code.split_once("::"))
+            .filter(|(module, _)| module.chars().all(|char| char.is_ascii_lowercase() || char == '_'))
+            .collect();
+        assert!(named.len() > 30, "{named:?}");
+        let there = |module: &str, test: &str| {
+            fs::read_to_string(root().join("tests/suite").join(module).with_extension("rs"))
+                .is_ok_and(|text| text.contains(&format!("#[test]\nfn {test}()")))
+        };
+        none(
+            &named
+                .into_iter()
+                .filter(|(module, test)| !there(module, test))
+                .map(|(module, test)| format!("{module}::{test}"))
+                .collect::<Vec<_>>(),
+        );
+    }
+
+    #[test]
     fn no_rust_file_is_over_600_lines() {
         let long = |path: &PathBuf| Some(read(path).lines().count()).filter(|&lines| lines > 600);
         let found: Vec<String> = rust_files()

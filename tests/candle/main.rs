@@ -1,5 +1,8 @@
 //! Checkpoints as candle tensors: values, sharing, `VarBuilder`s, element types, and their errors.
 
+#[cfg(feature = "candle-cuda")]
+#[cfg(test)]
+mod cuda;
 #[cfg(test)]
 mod dtypes;
 #[cfg(test)]

@@ -172,6 +172,10 @@ fn test_serialization_byteorder_mark() {
 fn test_crc32_options() {
     let (with, without) = (fixtures::open("buffer.pt"), fixtures::open("crc_off.pt"));
     assert_eq!(fixtures::contents(&with), fixtures::contents(&without));
+    for file in ["buffer.pt", "crc_off.pt"] {
+        let checked = LoadOptions::new().verify_crc(true).from_bytes(fixtures::bytes(file)).unwrap();
+        assert_eq!(fixtures::contents(&checked), fixtures::contents(&with));
+    }
     // 0 is the checksum of nothing, too.
     let sums = |checkpoint: &Checkpoint| -> Vec<bool> {
         checkpoint.records().map(|record| record.size == 0 || record.crc32 != 0).collect()

@@ -249,6 +249,23 @@ fn two_records_of_one_name_are_refused() {
 }
 
 #[test]
+fn crcs_are_checked_where_that_is_asked_for() {
+    let mut bytes = fixtures::bytes("root_tensor.pt");
+    let sound = Checkpoint::from_bytes(bytes.clone()).unwrap();
+    let at = usize::try_from(sound.storages()[0].checkpoint_offset().unwrap().unwrap()).unwrap();
+    bytes[at] ^= 1;
+    let read = |verify: bool| {
+        let checkpoint = LoadOptions::new().verify_crc(verify).from_bytes(bytes.clone()).unwrap();
+        checkpoint.storages()[0].to_vec().map(drop)
+    };
+    read(false).unwrap();
+    assert!(matches!(read(true).unwrap_err().reason(), Reason::Checksum { .. }));
+    let verified = Checkpoint::from_bytes(bytes).unwrap().verify(|_, _| {});
+    assert_eq!(verified.errors().count(), 1);
+    assert!(sound.verify(|_, _| {}).is_good());
+}
+
+#[test]
 fn bytes_before_and_behind_an_archive_are_no_part_of_it() {
     let whole = fixtures::bytes("buffer.pt");
     let expected = fixtures::contents(&fixtures::open("buffer.pt"));

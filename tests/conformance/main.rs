@@ -31,6 +31,9 @@ mod locations;
 #[cfg(feature = "meta")]
 #[cfg(test)]
 mod meta;
+#[cfg(feature = "cuda")]
+#[cfg(test)]
+mod pinned;
 #[cfg(test)]
 #[path = "../support/readers.rs"]
 mod readers;

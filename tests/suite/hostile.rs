@@ -144,6 +144,22 @@ fn archives_that_could_be_read_in_two_ways_are_refused() {
 }
 
 #[test]
+fn archives_of_two_checkpoints_are_refused() {
+    let of = |other: &str| {
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for name in ["archive/data.pkl", other] {
+            writer.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            std::io::Write::write_all(&mut writer, b"\x80\x02N.").unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    };
+    let error = refuse(of("other/data.pkl"));
+    assert!(error.to_string().contains("two root folders"), "{error}");
+    // Records of another folder are none of the checkpoint's.
+    assert_eq!(read_all(&LoadOptions::new(), of("other/data/0")).unwrap(), 0);
+}
+
+#[test]
 fn a_pickle_error_has_the_record_and_the_byte() {
     let error = malformed(&pickle(&[b"N", b"\x00"]));
     assert_eq!((error.record(), error.offset()), (Some("data.pkl"), Some(3)));
@@ -288,4 +304,34 @@ fn integers_keep_all_their_digits_up_to_pythons_own_limit() {
     malformed(&pickle(&[b"I", "9".repeat(5000).as_bytes(), b"\n"]));
     let bytes = around(&pickle(&[&int(i64::MIN)]));
     assert_eq!(Checkpoint::from_bytes(bytes).unwrap().root().as_i64().unwrap(), i64::MIN);
+}
+
+#[test]
+fn records_whose_local_headers_lead_into_others_are_not_read() {
+    let good = around(&good_pickle());
+    let name = good.windows(14).position(|window| window == b"archive/data/0").unwrap();
+    let extra_len = name - 2;
+    for more in [24, 64, u16::MAX] {
+        let mut bytes = good.clone();
+        let len = u16::from_le_bytes([bytes[extra_len], bytes[extra_len + 1]]).saturating_add(more);
+        bytes[extra_len..extra_len + 2].copy_from_slice(&len.to_le_bytes());
+        let error = refuse(bytes);
+        assert_eq!((error.kind(), error.record()), (ErrorKind::Malformed, Some("data/0")));
+        assert!(error.to_string().contains("what follows it"), "{error}");
+    }
+}
+
+#[test]
+fn records_over_the_same_bytes_are_refused() {
+    let pickle = good_pickle();
+    let good = archive("archive", &[("data.pkl", &pickle), ("data/0", &[0; 24]), ("data/1", &[0; 24])]);
+    let entries = positions(&good, b"PK\x01\x02");
+    let header = |entry: usize| good[entry + 42..entry + 46].to_vec();
+    // One record, named twice; and one that begins inside another.
+    for (entry, at) in [(entries[2], header(entries[1])), (entries[2], header(entries[0]))] {
+        let mut bytes = good.clone();
+        bytes[entry + 42..entry + 46].copy_from_slice(&at);
+        let error = refuse(bytes);
+        assert!(error.to_string().contains("overlap"), "{error}");
+    }
 }

@@ -7,6 +7,9 @@ mod build;
 mod byte_order;
 #[cfg(test)]
 mod containers;
+#[cfg(feature = "cuda")]
+#[cfg(test)]
+mod cuda;
 #[cfg(test)]
 #[path = "../support/fixtures.rs"]
 mod fixtures;
@@ -24,6 +27,8 @@ mod limits;
 mod nesting;
 #[cfg(test)]
 mod offsets;
+#[cfg(test)]
+mod pieces;
 #[cfg(test)]
 mod python2;
 #[cfg(test)]
@@ -53,3 +58,5 @@ mod tree;
 mod unlisted;
 #[cfg(test)]
 mod values;
+#[cfg(test)]
+mod verify;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ptser::{Checkpoint, ErrorKind, Globals, Limits, LoadOptions};
 
-use crate::build::{around, call, dict_of, good_pickle, pickle, storage, tensor, text};
+use crate::build::{around, call, dict_of, good_pickle, int, ints, pickle, storage, tensor, text};
 
 const DEPTH: usize = 100_000;
 const SLOW: Duration = Duration::from_secs(20);
@@ -115,14 +115,80 @@ fn small_files_cannot_ask_for_work_without_end() {
         ("dicts of one key", many(&long, b"}h\x00Ns")),
         ("dicts of two keys", many(&long, b"}(h\x00NNNu")),
         ("devices of one name", many(&long, b"ctorch\ndevice\nh\x00\x85R")),
+        ("paths of one part", many(&long, b"cpathlib\nPosixPath\nh\x00\x85R")),
+        ("arrays of one text", many(&shared_array(&long), b"h\x03h\x04Rh\x02b")),
+        ("nested tensors of one list of offsets", many(&shared_nested(50_000), b"h\x01h\x02R")),
+        (
+            "globals of one long name",
+            many(&[&long, b"q\x010".as_slice(), &text("n"), b"q\x020N"].concat(), b"h\x01h\x02\x93"),
+        ),
+        ("modules of one dict of parameters", shared_parameters(&pairs)),
         ("one list", many(&shared_list, b"h\x00")),
         ("one dict", many(&shared_dict, b"h\x00")),
     ] {
         // Either outcome is right; swift it has to be.
-        let _ =
-            try_open(&pickle).map(|checkpoint| (checkpoint.tensors().count(), checkpoint.root().to_string()));
+        let started = Instant::now();
+        let _ = try_open(&pickle).map(|checkpoint| {
+            let _ = checkpoint.state_dict().map(|state| state.len());
+            (checkpoint.tensors().count(), checkpoint.root().to_string())
+        });
+        let _ = LoadOptions::new().unsafe_globals_in_bytes(around(&pickle));
+        assert!(started.elapsed() < SLOW, "{what} took {:?}", started.elapsed());
         println!("{what}: survived");
     }
+}
+
+/// Puts the state of an array of a byte for each character of a text at 2, and what makes an array at 3 and 4.
+fn shared_array(text_once: &[u8]) -> Vec<u8> {
+    let len = i64::try_from(text_once.len() - 5).unwrap();
+    let dtype = call("numpy.dtype", &[&text("u1"), b"\x89\x88"]);
+    let state = [
+        &int(1),
+        &ints(&[len]),
+        dtype.as_slice(),
+        b"(K\x03",
+        &text("|"),
+        b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89",
+    ];
+    [
+        b"(",
+        state.concat().as_slice(),
+        text_once,
+        b"tq\x020cnumpy.core.multiarray\n_reconstruct\nq\x030(cnumpy\nndarray\nK\0\x85",
+        &text("b"),
+        b"tq\x04",
+    ]
+    .concat()
+}
+
+/// Puts the rebuilding of a nested tensor at 1, and its arguments at 2: components without elements.
+fn shared_nested(components: i64) -> Vec<u8> {
+    let longs = call("torch.LongStorage", &[]);
+    let class = &longs[..longs.len() - 3];
+    let sizes = [b"(", text("storage").as_slice(), class, &text("0"), &text("cpu"), &int(3), b"tQ"].concat();
+    let zeros: Vec<i64> = vec![0; usize::try_from(components).unwrap()];
+    let of_sizes = tensor(&sizes, 0, &[components, 0], &[0, 1]);
+    [
+        b"ctorch._utils\n_rebuild_nested_tensor\nq\x010(",
+        tensor(&storage("0", 6), 0, &[6], &[1]).as_slice(),
+        &of_sizes,
+        &of_sizes,
+        &ints(&zeros),
+        b"tq\x02",
+    ]
+    .concat()
+}
+
+/// A hundred modules, each of which holds the one before twice, and all the same parameters.
+fn shared_parameters(pairs: &[u8]) -> Vec<u8> {
+    let mut root = [b"}(", pairs, b"uq\x000N"].concat();
+    for _ in 0..100 {
+        root.extend(b"q\x010ca\nb\n)\x81}(");
+        root.extend([text("_parameters"), b"h\x00".to_vec(), text("_buffers"), b"}".to_vec()].concat());
+        root.extend([text("_modules"), b"}(".to_vec()].concat());
+        root.extend([text("a"), b"h\x01".to_vec(), text("b"), b"h\x01uub".to_vec()].concat());
+    }
+    pickle(&[&root])
 }
 
 #[test]

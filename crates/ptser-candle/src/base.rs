@@ -1,11 +1,11 @@
-//! Base tensors: a storage, or the part of it that is viewed, as one flat candle tensor on the host. Knows
-//! nothing of views and devices.
+//! Base tensors: a storage, or the part of it that is viewed, as one flat candle tensor. Knows nothing of views.
 
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Result, Tensor, WithDType};
 use ptser_core::{DType as Torch, Storage, layout};
 
+use crate::cuda::{self, Number};
 use crate::decode;
 use crate::dtype::Target;
 use crate::error::{about, wrap};
@@ -108,15 +108,17 @@ impl Uses {
     }
 }
 
-/// Reads a base into candle's memory, in the target type.
+/// Reads a base into candle's memory, in the target type: into that of the device where there is a way that does not
+/// lead through the host's, else into the host's.
 pub(crate) fn read(
     name: &str,
     located: Located<'_>,
     window: Window,
     target: Target,
     pages: &HugePages,
+    device: &Device,
 ) -> Result<Tensor> {
-    let reading = Reading { name, located, window, lanes: target.lanes, pages };
+    let reading = Reading { name, located, window, lanes: target.lanes, pages, device };
     match located.dtype {
         Torch::Float64 | Torch::Complex128 => reading.same::<f64>(),
         Torch::Float32 | Torch::Complex64 => reading.same::<f32>(),
@@ -147,6 +149,7 @@ struct Reading<'r> {
     window: Window,
     lanes: usize,
     pages: &'r HugePages,
+    device: &'r Device,
 }
 
 impl Reading<'_> {
@@ -157,10 +160,14 @@ impl Reading<'_> {
     }
 
     /// The bytes as they are.
-    fn same<T: Plain + WithDType>(&self) -> Result<Tensor> {
+    fn same<T: Number>(&self) -> Result<Tensor> {
         let (start, count) = self.range();
-        let numbers = fill::read::<T>(self.located.storage, self.located.dtype, start, count, self.pages);
-        self.tensor(numbers)
+        let Located { storage, dtype, .. } = self.located;
+        let uploaded = cuda::upload::<T>(storage, dtype, start, count, self.device);
+        match uploaded.map_err(|error| wrap(error.in_tensor(self.name)))? {
+            Some(tensor) => Ok(tensor),
+            None => self.tensor(fill::read::<T>(storage, dtype, start, count, self.pages)),
+        }
     }
 
     /// Each number by itself.

@@ -19,6 +19,8 @@
 )]
 
 mod base;
+#[cfg_attr(not(feature = "candle-cuda"), path = "cuda_absent.rs")]
+mod cuda;
 mod decode;
 mod dtype;
 mod error;

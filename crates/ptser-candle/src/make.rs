@@ -103,17 +103,14 @@ impl<'w> Wanted<'w> {
         device: &Device,
     ) -> Result<Base> {
         let window = uses.window(located);
-        let tensor = base::read(self.name, located, window, self.target, pages)?;
         // candle's kernels count in 32 bits, and Metal's lack some types: such casts are the host's.
         let reach =
             u32::try_from(window.count.saturating_mul(self.target.lanes)).is_ok_and(|count| count < 1 << 31);
         let narrower = self.dtype().size_in_bytes() <= self.target.dtype.size_in_bytes();
-        let on_host = !matches!(device, Device::Cuda(_)) || narrower || !reach;
-        let tensor = if on_host {
-            convert(tensor, self.cast)?.to_device(device)?
-        } else {
-            convert(tensor.to_device(device)?, self.cast)?
-        };
+        let on_host = self.cast.is_some() && (!matches!(device, Device::Cuda(_)) || narrower || !reach);
+        let read_to = if on_host { &Device::Cpu } else { device };
+        let tensor = base::read(self.name, located, window, self.target, pages, read_to)?;
+        let tensor = convert(tensor.to_device(read_to)?, self.cast)?.to_device(device)?;
         Ok(Base { tensor, first: window.first })
     }
 

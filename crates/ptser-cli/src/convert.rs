@@ -91,6 +91,7 @@ impl Convert {
         let kind = Kind::of(&self.output)?;
         let options = self.options(kind)?;
         let checkpoint = self.policy.options().open(&self.input)?;
+        checkpoint.check_views().map_err(|error| error.in_file(&self.input))?;
         let mut metadata = BTreeMap::new();
         if checkpoint.format() == Format::Safetensors {
             metadata = safetensors::metadata(&self.input)?;

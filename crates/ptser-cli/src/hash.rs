@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use ptser::{Checkpoint, Tensor, TensorKind};
+use ptser::{ByteOrder, Checkpoint, Tensor, TensorKind};
 use sha2::{Digest, Sha256};
 
 use crate::ls::rows;
+use crate::output::explain;
 use crate::progress::{self, Progress};
 use crate::tally::View;
 
@@ -29,7 +30,7 @@ pub(crate) fn all(checkpoint: &Checkpoint) -> Vec<Hash> {
             let view = View::of(tensor);
             let hash = match view.as_ref().and_then(|view| known.get(view)) {
                 Some(hash) => hash.clone(),
-                None => of(tensor).map_or_else(|error| Hash::Failed(error.to_string()), Hash::Known),
+                None => of(tensor).map_or_else(|error| Hash::Failed(explain(&error)), Hash::Known),
             };
             progress.add(progress::nbytes(tensor.nbytes()));
             if let Some(view) = view {
@@ -42,8 +43,12 @@ pub(crate) fn all(checkpoint: &Checkpoint) -> Vec<Hash> {
 
 /// Of the logical values in C order, little-endian.
 fn of(tensor: &Tensor) -> ptser::Result<String> {
-    let hash = Sha256::digest(tensor.to_contiguous()?);
-    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut hasher = Sha256::new();
+    tensor.for_each_piece(ByteOrder::Little, |piece| {
+        hasher.update(piece);
+        Ok(())
+    })?;
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Whether the values lie in a storage: those of meta and sparse tensors and of wrapper subclasses do not.

@@ -8,6 +8,7 @@ use clap::Args;
 use ptser::{Checkpoint, Verdict};
 use serde_json::{Map, Value as Json, json};
 
+use crate::describe;
 use crate::open::Source;
 use crate::output::{self, Failure};
 use crate::tally::Tally;
@@ -190,15 +191,15 @@ impl<'c> Facts<'c> {
 
     fn root_json(&self) -> Json {
         let root = self.checkpoint.root();
-        let keys = text::keys(root).map(|(key, value)| {
+        let keys = describe::keys(root).map(|(key, value)| {
             let key = match key.kind() {
                 ptser::ValueKind::Str(text) => json!(text),
                 ptser::ValueKind::Int(int) => json!(int),
                 _ => json!(key.to_string()),
             };
-            json!({ "key": key, "type": value.type_name(), "len": text::len(value) })
+            json!({ "key": key, "type": value.type_name(), "len": describe::len(value) })
         });
-        json!({ "type": root.type_name(), "len": text::len(root), "keys": keys.collect::<Vec<_>>() })
+        json!({ "type": root.type_name(), "len": describe::len(root), "keys": keys.collect::<Vec<_>>() })
     }
 
     /// Bytes in all storages.
@@ -243,7 +244,8 @@ fn alignment(checkpoint: &Checkpoint) -> ptser::Result<Option<u64>> {
     Ok(alignment)
 }
 
-fn word(verdict: Verdict) -> &'static str {
+/// The policy's word on a global.
+pub(crate) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Allowed => "allowed",
         Verdict::Inert => "inert",

@@ -38,6 +38,9 @@ impl Ls {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let Self { source, json, sha256, lenient } = self;
         let checkpoint = source.options().lenient(*lenient).open(source.path())?;
+        if *sha256 {
+            checkpoint.check_views().map_err(|error| error.in_file(source.path()))?;
+        }
         // Hashes come first: what cannot be read is known before anything is printed.
         let hashes = sha256.then(|| hash::all(&checkpoint));
         if !lenient {

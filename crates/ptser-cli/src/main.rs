@@ -2,6 +2,9 @@
 
 mod columns;
 mod convert;
+mod describe;
+mod diff;
+mod elements;
 mod hash;
 mod human;
 mod info;
@@ -10,16 +13,24 @@ mod open;
 mod output;
 mod progress;
 mod repack;
+mod scan;
+mod show;
 mod tally;
+mod verify;
 mod written;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Two files differ.
+const DIFFERENT: u8 = 1;
 /// Options contradict each other or the files.
 const USAGE: u8 = 2;
+/// A file names what the policy does not allow.
+const REFUSED: u8 = 3;
+/// A file is not what was written.
+const DAMAGED: u8 = 4;
 /// A file could not be read, or the output not written.
 const UNREADABLE: u8 = 5;
 
@@ -28,7 +39,8 @@ const UNREADABLE: u8 = 5;
 #[command(
     name = "ptser",
     version,
-    after_help = "Example: ptser ls model.pt\n\nExit codes: 0 good, 2 wrong usage, 5 a file that cannot be read or written."
+    after_help = "Example: ptser ls model.pt\n\nExit codes: 0 good; 1 different (diff); 2 wrong usage; 3 something is not allowed \
+                  (scan); 4 damaged (verify); 5 a file that cannot be read or written, or exceeds a limit."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -39,25 +51,33 @@ struct Cli {
 enum Command {
     Ls(ls::Ls),
     Info(info::Info),
+    Show(show::Show),
+    Scan(scan::Scan),
+    Verify(verify::Verify),
+    Diff(diff::Diff),
     Convert(convert::Convert),
     Repack(repack::Repack),
 }
 
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
+    let good = |()| 0;
     let done = match command {
-        Command::Ls(ls) => ls.run(),
-        Command::Info(info) => info.run(),
-        Command::Convert(convert) => convert.run(),
-        Command::Repack(repack) => repack.run(),
+        Command::Ls(ls) => ls.run().map(good),
+        Command::Info(info) => info.run().map(good),
+        Command::Show(show) => show.run().map(good),
+        Command::Scan(scan) => scan.run(),
+        Command::Verify(verify) => verify.run(),
+        Command::Diff(diff) => diff.run(),
+        Command::Convert(convert) => convert.run().map(good),
+        Command::Repack(repack) => repack.run().map(good),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         // `ptser ls model.pt | head` got what it wanted.
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody is left to tell where standard error is closed too.
-            let _ = writeln!(std::io::stderr(), "ptser: {}", human::message(&failure.to_string()));
+            failure.complain();
             ExitCode::from(if failure.is_usage() { USAGE } else { UNREADABLE })
         }
     }

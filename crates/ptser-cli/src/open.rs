@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ptser::{Checkpoint, Encoding, Globals, LoadOptions};
+use ptser::{Checkpoint, Encoding, Globals, Limits, LoadOptions};
 
 /// Which file, and how it is read.
 #[derive(Args)]
@@ -29,6 +29,38 @@ pub(crate) struct Policy {
     /// Read strings of Python 2 as utf-8, latin1, ascii or bytes; auto: utf-8, and bytes where they are not
     #[arg(long, value_name = "NAME", default_value_t, hide_default_value = true)]
     encoding: Encoding,
+
+    #[command(flatten)]
+    bounds: Bounds,
+}
+
+/// How much a file may ask for.
+#[derive(Args)]
+pub(crate) struct Bounds {
+    /// Raise or lower a limit, as in objects=64000000: what refuses a file names it
+    #[arg(long, value_name = "NAME=N", value_parser = limit)]
+    limit: Vec<(Raise, u64)>,
+}
+
+/// A method of [`Limits`].
+type Raise = fn(Limits, u64) -> Limits;
+
+const LIMITS: [(&str, Raise); 9] = [
+    ("pickle_bytes", Limits::pickle_bytes),
+    ("objects", Limits::objects),
+    ("inflation_ratio", Limits::inflation_ratio),
+    ("inflated_bytes", Limits::inflated_bytes),
+    ("tensor_bytes", Limits::tensor_bytes),
+    ("records", Limits::records),
+    ("tensors_listed", Limits::tensors_listed),
+    ("names_bytes", Limits::names_bytes),
+    ("expanded_bytes", Limits::expanded_bytes),
+];
+
+impl Bounds {
+    pub(crate) fn limits(&self) -> Limits {
+        self.limit.iter().fold(Limits::default(), |limits, (raise, to)| raise(limits, *to))
+    }
 }
 
 impl Source {
@@ -51,9 +83,10 @@ impl Source {
 impl Policy {
     /// The terms that a file is opened on.
     pub(crate) fn options(&self) -> LoadOptions {
-        let Self { inert, allow, encoding } = self;
+        let Self { inert, allow, encoding, bounds } = self;
         let policy = if *inert { Globals::inert() } else { Globals::weights_only() };
-        LoadOptions::new().globals(allow.iter().fold(policy, Globals::allow)).encoding(*encoding)
+        let policy = allow.iter().fold(policy, Globals::allow);
+        LoadOptions::new().globals(policy).encoding(*encoding).limits(bounds.limits())
     }
 }
 
@@ -63,4 +96,15 @@ fn global(text: &str) -> Result<String, String> {
         return Err("expected a module and a name, as in argparse.Namespace".into());
     }
     Ok(text.into())
+}
+
+fn limit(text: &str) -> Result<(Raise, u64), String> {
+    let (name, to) = text.split_once('=').ok_or("expected a name and a number, as in objects=64000000")?;
+    let to = to.parse().map_err(|_| format!("{to} is not a number"))?;
+    let found = LIMITS.iter().find(|(known, _)| *known == name);
+    let (_, raise) = found.ok_or_else(|| {
+        let known: Vec<&str> = LIMITS.iter().map(|(name, _)| *name).collect();
+        format!("there is no limit {name}; there are {}", known.join(", "))
+    })?;
+    Ok((*raise, to))
 }

@@ -1,10 +1,13 @@
 //! Standard output, buffered, and the reasons for which a command stops. Knows no command.
 
 use std::fmt;
-use std::io::{self, BufWriter, StdoutLock};
+use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::Path;
 
 use anstream::AutoStream;
+use ptser::Reason;
+
+use crate::human;
 
 /// Why a command stopped.
 pub(crate) enum Failure {
@@ -28,6 +31,17 @@ impl Failure {
         Self::File(format!("{}: {what}", file.display()))
     }
 
+    /// Says so in one line on standard error.
+    pub(crate) fn complain(&self) {
+        // Nobody is left to tell where standard error is closed too.
+        let _ = writeln!(io::stderr(), "ptser: {}", human::message(&self.to_string()));
+    }
+
+    /// Whether standard output failed, and no file.
+    pub(crate) fn is_output(&self) -> bool {
+        matches!(self, Self::Output(_))
+    }
+
     /// Whether the command was used wrongly.
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Usage(_))
@@ -41,7 +55,18 @@ impl Failure {
 
 impl From<ptser::Error> for Failure {
     fn from(error: ptser::Error) -> Self {
-        Self::File(error.to_string())
+        Self::File(explain(&error))
+    }
+}
+
+/// The message of an error. The library names the method that raises a limit; here it is an option.
+pub(crate) fn explain(error: &ptser::Error) -> String {
+    let message = error.to_string();
+    match error.reason() {
+        Reason::Limit { limit, .. } => {
+            message.replace(&format!("Limits::{limit}(..)"), &format!("--limit {limit}=N"))
+        }
+        _ => message,
     }
 }
 

@@ -273,7 +273,8 @@ fn wrong_usage_is_2() {
 
 #[test]
 fn help_has_an_example() {
-    let verbs = ["ls", "info", "convert", "repack"].map(|verb| vec![verb, "--help"]);
+    let verbs = ["ls", "info", "show", "scan", "verify", "diff", "convert", "repack"]
+        .map(|verb| vec![verb, "--help"]);
     for arguments in [vec!["--help"]].into_iter().chain(verbs) {
         let output = command().args(&arguments).output().unwrap();
         assert!(stdout(&output).contains("\nExample: ptser "), "{arguments:?}");
@@ -299,7 +300,9 @@ fn strings_of_python_2_are_read_in_the_encoding_that_is_asked_for() {
 
 #[test]
 fn a_closed_pipe_is_no_error() {
-    for arguments in [&["ls"][..], &["ls", "--json"], &["info"], &["info", "--json"]] {
+    for arguments in
+        [&["ls"][..], &["ls", "--json"], &["info"], &["info", "--json"], &["show"], &["scan"], &["verify"]]
+    {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = command().args(arguments).arg(zip("many.pt")).stdout(writer).output().unwrap();

@@ -1,13 +1,14 @@
 //! A checkpoint that is open: what it holds, and where that lies.
 
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use crate::backend::{MapLocation, Registry, Restored};
 use crate::byte_order::ByteOrder;
 use crate::document::Document;
 use crate::error::{Error, Reason, Result};
-use crate::format::{Container, Format, Opened};
-use crate::limits::Limits;
+use crate::format::{Container, Format, Opened, ZipFile};
+use crate::limits::{self, Limits};
 use crate::listing::{Entry, Listing};
 use crate::module;
 use crate::state_dict::{self, StateDict};
@@ -51,7 +52,8 @@ pub struct RecordInfo<'c> {
     pub stored_size: u64,
     /// Whether it is deflated.
     pub deflated: bool,
-    /// CRC-32 of the content, as the directory has it; 0 also means that none was computed.
+    /// CRC-32 of the content, as the directory has it; 0 also means that none was computed. It is compared with the
+    /// content by [`LoadOptions::verify_crc`](crate::LoadOptions::verify_crc) and [`Checkpoint::verify`].
     pub crc32: u32,
 }
 
@@ -72,6 +74,14 @@ impl Checkpoint {
             globals,
             map_location: map_location.clone(),
         })
+    }
+
+    pub(crate) fn zip(&self) -> Option<&ZipFile> {
+        self.container.zip()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub(crate) fn document(&self) -> &Document {
@@ -185,6 +195,29 @@ impl Checkpoint {
     /// The pickle protocol.
     pub fn protocol(&self) -> u8 {
         self.document.graph.protocol
+    }
+
+    /// Refuses tensors that are out of proportion once all of them are copied out: each may be a small one of many
+    /// expanded views. Whoever copies all of them asks first; opening and lending copies none.
+    ///
+    /// # Errors
+    /// `LimitExceeded` where they take more than sixteen times their storages and
+    /// [`Limits::expanded_bytes`] together. The same view of the same bytes counts once.
+    pub fn check_views(&self) -> Result<()> {
+        let mut views = HashSet::new();
+        let mut copied = 0_u64;
+        for tensor in self.entries().filter_map(Entry::tensor) {
+            let Some(storage) = tensor.storage() else { continue };
+            let view =
+                (storage.id(), tensor.dtype(), tensor.shape(), tensor.stride(), tensor.storage_offset());
+            if views.insert(view) {
+                copied = copied.saturating_add(u64::try_from(tensor.nbytes()).unwrap_or(u64::MAX));
+            }
+        }
+        let stored = self.storages().iter().map(Storage::nbytes).fold(0, u64::saturating_add);
+        let beyond = copied.saturating_sub(stored.saturating_mul(16));
+        let what = "what all views take beyond sixteen times their storages, in bytes,";
+        limits::check(what, "expanded_bytes", beyond, self.limits.expanded_bytes)
     }
 
     /// Puts each storage on a device, once however many tensors view it: where the options' `map_location`

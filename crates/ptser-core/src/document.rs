@@ -1,6 +1,7 @@
 //! One interpreted pickle: the graph, its meanings, and the tensors and storages in it.
 
 use crate::error::{Error, Result};
+use crate::limits::{Limits, Objects};
 use crate::pickle::{self, Encoding, Graph, Node, NodeId, Object};
 use crate::tensor::Tensor;
 use crate::torch::{self, Faults, Globals, Interpretation, Meaning, PidMeaning, Place, StorageTable};
@@ -9,6 +10,9 @@ use crate::torch::{self, Faults, Globals, Interpretation, Meaning, PidMeaning, P
 pub(crate) struct Document {
     pub(crate) graph: Graph,
     pub(crate) interpretation: Interpretation,
+    /// Levels that a recursive reader may go down.
+    #[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "nothing else goes down by recursion"))]
+    pub(crate) nesting: u64,
 }
 
 /// How a pickle is read, and what it may do.
@@ -17,11 +21,19 @@ pub(crate) struct Rules<'r> {
     pub(crate) globals: &'r Globals,
     pub(crate) encoding: Encoding,
     pub(crate) faults: Faults,
+    pub(crate) limits: &'r Limits,
+    /// Counted over all pickles of a file.
+    pub(crate) objects: &'r Objects,
 }
 
 /// Reads a pickle and judges the globals that it names, all at once.
-pub(crate) fn graph(pickle: Vec<u8>, globals: &Globals, encoding: Encoding) -> Result<Graph> {
-    let outcome = pickle::run(pickle, torch::rename, encoding);
+pub(crate) fn graph(
+    pickle: Vec<u8>,
+    globals: &Globals,
+    encoding: Encoding,
+    objects: &Objects,
+) -> Result<Graph> {
+    let outcome = pickle::run(pickle, torch::rename, encoding, objects);
     match outcome.graph {
         Ok(graph) => globals.check(graph.symbols()).map(|()| graph),
         // A refused global weighs more than the damage behind it.
@@ -32,15 +44,15 @@ pub(crate) fn graph(pickle: Vec<u8>, globals: &Globals, encoding: Encoding) -> R
 impl Document {
     /// Reads a pickle whose storages `table` knows.
     pub(crate) fn read(pickle: Vec<u8>, rules: Rules<'_>, table: &mut dyn StorageTable) -> Result<Self> {
-        Self::of_graph(graph(pickle, rules.globals, rules.encoding)?, rules, table)
+        Self::of_graph(graph(pickle, rules.globals, rules.encoding, rules.objects)?, rules, table)
     }
 
     /// Gives a graph its meaning.
     pub(crate) fn of_graph(mut graph: Graph, rules: Rules<'_>, table: &mut dyn StorageTable) -> Result<Self> {
-        let Rules { globals, faults, encoding: _ } = rules;
+        let Rules { globals, faults, limits, encoding: _, objects: _ } = rules;
         graph.see_through(torch::is_type_tag);
-        match torch::interpret(&graph, globals, faults, table) {
-            Ok(interpretation) => Ok(Self { graph, interpretation }),
+        match torch::interpret(&graph, globals, faults, limits, table) {
+            Ok(interpretation) => Ok(Self { graph, interpretation, nesting: limits.nesting }),
             Err(fault) => Err(match path_to(&graph, fault.place) {
                 Some(name) => fault.error.in_tensor(&name),
                 None => fault.error,
@@ -49,9 +61,10 @@ impl Document {
     }
 
     /// A dict of tensors, for containers without a pickle.
-    pub(crate) fn of_tensors(names: &[String], tensors: Vec<Tensor>) -> Result<Self> {
+    pub(crate) fn of_tensors(names: &[String], tensors: Vec<Tensor>, limits: &Limits) -> Result<Self> {
         let (graph, pids) = Graph::of_names(names)?;
-        Ok(Self { graph, interpretation: Interpretation::of_tensors(&pids, tensors) })
+        let interpretation = Interpretation::of_tensors(&pids, tensors);
+        Ok(Self { graph, interpretation, nesting: limits.nesting })
     }
 
     /// The meaning of an object node.
@@ -60,9 +73,17 @@ impl Document {
         Some((object, self.interpretation.meanings.get(place)?))
     }
 
+    /// What a persistent id names.
+    pub(crate) fn pid(&self, id: NodeId) -> Option<PidMeaning> {
+        match self.graph.node(id) {
+            Node::PersistentId(_) => self.interpretation.pid(id),
+            _ => None,
+        }
+    }
+
     /// The tensor that a node is.
     pub(crate) fn tensor(&self, id: NodeId) -> Option<&Tensor> {
-        let place = match (self.meaning(id), self.interpretation.pid(id)) {
+        let place = match (self.meaning(id), self.pid(id)) {
             (Some((_, Meaning::Tensor(meaning))), _) => meaning.place,
             (_, Some(PidMeaning::Tensor(place))) => place,
             _ => return None,
@@ -80,7 +101,7 @@ impl Document {
 
     /// Why a node is not what it should have been.
     pub(crate) fn damage(&self, id: NodeId) -> Option<&Error> {
-        let place = match (self.meaning(id), self.interpretation.pid(id)) {
+        let place = match (self.meaning(id), self.pid(id)) {
             (Some((_, Meaning::Damaged(place))), _) => *place,
             (_, Some(PidMeaning::Damaged(place))) => place,
             _ => return None,
@@ -94,7 +115,7 @@ impl Document {
         if let Some((_, Meaning::Member(name))) = self.meaning(id) {
             return Some(name);
         }
-        let id = match self.interpretation.pid(id) {
+        let id = match self.pid(id) {
             Some(PidMeaning::Class(class)) => class,
             _ => id,
         };

@@ -133,6 +133,29 @@ pub enum Reason {
         /// What is allowed.
         allowed: u64,
     },
+    /// Values nest deeper than a recursive reader goes.
+    #[error(
+        "{path}{}values nest deeper than {allowed} levels, or contain themselves; read them with get, index and entries, or raise \
+         the limit `nesting` with Limits::nesting(..)",
+        if .path.is_empty() { "" } else { ": " }
+    )]
+    Nesting {
+        /// The way to what is too deep.
+        path: String,
+        /// How many levels are allowed.
+        allowed: u64,
+    },
+    /// What was read is not what was written.
+    #[error(
+        "its CRC-32 is {computed:08x}, and was {stored:08x} when it was written; the file was altered, perhaps in transfer: \
+         fetch it again"
+    )]
+    Checksum {
+        /// The CRC-32 in the archive's directory.
+        stored: u32,
+        /// The CRC-32 of what was read.
+        computed: u32,
+    },
     /// Sound, and not read by this version.
     #[error("not supported: {0}")]
     Unsupported(String),
@@ -202,10 +225,11 @@ impl Reason {
             | Self::Pickle(_)
             | Self::Object(_)
             | Self::Tensor(_)
+            | Self::Checksum { .. }
             | Self::Damaged(_) => ErrorKind::Malformed,
             Self::PickleFeature(_) | Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Globals { .. } | Self::Refused(_) => ErrorKind::Refused,
-            Self::Limit { .. } => ErrorKind::LimitExceeded,
+            Self::Limit { .. } | Self::Nesting { .. } => ErrorKind::LimitExceeded,
             Self::Backend(_) => ErrorKind::Backend,
             Self::Misuse(_) => ErrorKind::Misuse,
         }

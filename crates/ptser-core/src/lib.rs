@@ -26,6 +26,7 @@ mod limits;
 mod listing;
 mod load;
 mod location;
+mod memory;
 mod module;
 mod number;
 mod object;
@@ -41,6 +42,7 @@ mod tar;
 mod tensor;
 mod torch;
 mod value;
+mod verify;
 
 pub use backend::{
     Availability, Backend, CpuStorage, Decide, DeviceStorage, HostStorage, MapLocation, Registration,
@@ -56,6 +58,7 @@ pub use limits::Limits;
 pub use listing::{Entry, PathElement};
 pub use load::LoadOptions;
 pub use location::Location;
+pub use number::Number;
 pub use object::Object;
 pub use pickle::Encoding;
 pub use save::{Content, Replacement, SaveOptions, Saveable};
@@ -65,6 +68,7 @@ pub use storage::{HostBytes, Storage};
 pub use tensor::{Layout, Nested, Quantized, QuantizedParameter, Sparse, Tensor, TensorKind};
 pub use torch::{Globals, Verdict};
 pub use value::{BigInt, Value, ValueKind};
+pub use verify::{CheckedRecord, Checksum, Verification};
 
 #[doc(hidden)]
 pub use inventory;

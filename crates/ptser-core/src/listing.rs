@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
+use crate::memory::{filled, push, reserve};
 use crate::pickle::{Node, NodeId};
 use crate::repr::Repr;
 use crate::tensor::Tensor;
@@ -97,8 +98,8 @@ impl Listing {
                 names: String::new(),
                 by_name: OnceLock::new(),
             },
-            seen: vec![false; nodes],
-            open: vec![false; nodes],
+            seen: filled(false, nodes)?,
+            open: filled(false, nodes)?,
             repeats: document.graph.weight().saturating_mul(2).saturating_add(100_000),
             limits,
             chain: Vec::new(),
@@ -179,7 +180,7 @@ impl Walk<'_> {
             }
             let at = match step {
                 Some(step) => {
-                    self.listing.steps.push((parent, step));
+                    push(&mut self.listing.steps, (parent, step))?;
                     self.listing.steps.len()
                 }
                 None => 0,
@@ -200,6 +201,7 @@ impl Walk<'_> {
             children.retain(|&(_, child)| branches(document, child).is_some());
             if !children.is_empty() {
                 self.mark_open(node, true);
+                reserve(&mut tasks, children.len().saturating_add(1))?;
                 tasks.push(Task::Leave(node));
                 tasks.extend(children.drain(..).rev().map(|(step, node)| Task::Enter {
                     node,
@@ -218,7 +220,7 @@ impl Walk<'_> {
                 Cow::Borrowed(name) => Step::Part(name),
                 Cow::Owned(_) => Step::Component(place),
             };
-            self.listing.steps.push((at, step));
+            push(&mut self.listing.steps, (at, step))?;
             self.add(node, self.listing.steps.len(), Some(place))?;
         }
         Ok(())
@@ -234,8 +236,7 @@ impl Walk<'_> {
         limits::check("the number of paths to tensors", "tensors_listed", found, self.limits.tensors_listed)?;
         self.write_name(step)?;
         let name_end = self.listing.names.len();
-        self.listing.found.push(Found { step, name_end, node, part });
-        Ok(())
+        push(&mut self.listing.found, Found { step, name_end, node, part })
     }
 
     /// Appends the name at a step to the names: the path's elements joined by dots.
@@ -450,6 +451,18 @@ fn spell_key(key: Value<'_>) -> PathElement {
         // A class, which old training loops use as a key, is never looked up: its stand-in has this name.
         ValueKind::Global(name) => PathElement::Key(format!("<stub {name}>")),
         _ => PathElement::Key(Repr::key(key)),
+    }
+}
+
+impl<'c> Value<'c> {
+    /// What it holds, each under its step of a [path](Entry::path): entries, items, attributes, and the parts of an object
+    /// that was never made. The indices and values of sparse tensors and the like are no values: [`Tensor::parts`].
+    pub fn children(self) -> Vec<(PathElement, Self)> {
+        let Some(branches) = branches(self.document, self.id) else { return Vec::new() };
+        let mut steps = Vec::new();
+        collect(self, &branches, &mut steps);
+        let spelled = |(step, id)| (spell(self.document, step), Self { document: self.document, id });
+        steps.into_iter().map(spelled).collect()
     }
 }
 

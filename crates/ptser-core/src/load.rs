@@ -37,6 +37,7 @@ pub struct LoadOptions {
     computed_offsets: bool,
     offset: u64,
     faults: Faults,
+    verify_crc: bool,
 }
 
 impl Default for LoadOptions {
@@ -51,6 +52,7 @@ impl Default for LoadOptions {
             computed_offsets: false,
             offset: 0,
             faults: Faults::Refused,
+            verify_crc: false,
         }
     }
 }
@@ -72,7 +74,9 @@ impl LoadOptions {
     /// [`Mmap::Private`], or [`Mmap::Shared`] to write through. Sources other than paths are not mapped.
     ///
     /// As with every mapping, nobody may change or truncate the file while it is in use: the bytes would
-    /// change under the reader, and a read behind a truncated end kills the process.
+    /// change under the reader, and a read behind a truncated end kills the process (`SIGBUS`), which no program can
+    /// turn into an error. So mapping is asked for, and never the default: a file that is read piece by piece and
+    /// truncated meanwhile is an [`Io`](crate::ErrorKind::Io) error.
     #[must_use]
     pub fn mmap(mut self, mmap: impl Into<Mmap>) -> Self {
         self.mmap = mmap.into();
@@ -135,6 +139,25 @@ impl LoadOptions {
     #[must_use]
     pub fn lenient(mut self, lenient: bool) -> Self {
         self.faults = if lenient { Faults::Kept } else { Faults::Refused };
+        self
+    }
+
+    /// Checks the CRC-32 of each record of an archive when it is read: of the pickle while opening, of a storage as soon
+    /// as all of its bytes have been read, in one piece or in several, by one thread or by many. No byte is read twice for
+    /// it. PyTorch never checks; off by default.
+    ///
+    /// * A part of a storage that is read and nothing else of it goes unchecked: a CRC is of the whole record.
+    ///   [`Checkpoint::verify`] reads and checks all of them.
+    /// * Where several reads make up a storage, the last one tells; what the others gave may be wrong then.
+    /// * Bytes lent by a mapping are all checked before the first is lent.
+    /// * A stored CRC of 0 says that none was computed, as `torch.save` has it with `compute_crc32` off or with skipped
+    ///   data: nothing is checked there. Nor is it in legacy streams, tar archives, pickles and safetensors files, which
+    ///   have no CRCs.
+    ///
+    /// A CRC tells accidents. Whoever changes a file on purpose changes its CRC too.
+    #[must_use]
+    pub fn verify_crc(mut self, verify: bool) -> Self {
+        self.verify_crc = verify;
         self
     }
 
@@ -237,6 +260,7 @@ impl LoadOptions {
             computed_offsets,
             offset: _,
             faults,
+            verify_crc,
         } = self;
         Terms {
             byte_order: *default_byte_order,
@@ -246,6 +270,7 @@ impl LoadOptions {
             computed_offsets: *computed_offsets,
             safetensors,
             faults: *faults,
+            verify_crc: *verify_crc,
         }
     }
 

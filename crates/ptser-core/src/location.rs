@@ -9,27 +9,13 @@ use std::sync::Arc;
 ///
 /// Any text is a location: what no backend claims is found out when a storage is restored.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Location {
-    text: Arc<str>,
-    device_len: usize,
-    index: Option<u32>,
-}
+pub struct Location(Arc<str>);
 
 impl Location {
     /// Takes a tag apart: `cuda:1` is device `cuda`, index 1. What is no index, as in `cuda:01`, is part of the name,
     /// which then no backend has.
     pub fn new(text: impl Into<Arc<str>>) -> Self {
-        let text = text.into();
-        let split = text.rsplit_once(':').and_then(|(device, index)| {
-            let number: u32 = index.parse().ok()?;
-            // As PyTorch has them: digits, without a sign or leading zeros.
-            (number.to_string() == index).then_some((device.len(), number))
-        });
-        let (device_len, index) = match split {
-            Some((len, index)) => (len, Some(index)),
-            None => (text.len(), None),
-        };
-        Self { text, device_len, index }
+        Self(text.into())
     }
 
     /// The host's memory.
@@ -44,29 +30,40 @@ impl Location {
 
     /// The device's name: `cuda` of `cuda:1`.
     pub fn device(&self) -> &str {
-        self.text.get(..self.device_len).unwrap_or(&self.text)
+        self.parts().0
     }
 
     /// The device's index, where the tag has one.
     pub fn index(&self) -> Option<u32> {
-        self.index
+        self.parts().1
+    }
+
+    /// The device and its index.
+    fn parts(&self) -> (&str, Option<u32>) {
+        let split = self.0.rsplit_once(':').and_then(|(device, index)| {
+            // As PyTorch has them: digits, without a sign or leading zeros.
+            let canonical =
+                index.bytes().all(|b| b.is_ascii_digit()) && (index == "0" || !index.starts_with('0'));
+            index.parse().ok().filter(|_| canonical).map(|index| (device, Some(index)))
+        });
+        split.unwrap_or((&self.0, None))
     }
 
     /// The tag as written.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0
     }
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.text)
+        f.pad(&self.0)
     }
 }
 
 impl fmt::Debug for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Location({:?})", self.text)
+        write!(f, "Location({:?})", self.0)
     }
 }
 

@@ -4,20 +4,24 @@ use half::{bf16, f16};
 
 use crate::dtype::DType;
 
-/// What an element is.
+/// What an element of a tensor is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Number {
+pub enum Number {
+    /// Of `bool`.
     Bool(bool),
+    /// Of a signed type.
     Int(i64),
+    /// Of an unsigned type.
     UInt(u64),
+    /// Of a type of real floats; a binary64 has room for all of them.
     Float(f64),
     /// Real, imaginary.
     Complex(f64, f64),
 }
 
 impl Number {
-    /// Reads one element, little-endian; `None` for types that are no plain numbers.
-    pub(crate) fn read(dtype: DType, bytes: &[u8]) -> Option<Self> {
+    /// Reads one element, little-endian; `None` for types that are no plain numbers: quantized ones, floats of 8 bits, `bits8` …
+    pub fn read(dtype: DType, bytes: &[u8]) -> Option<Self> {
         Some(match dtype {
             DType::Bool => Self::Bool(u8::from_le_bytes(array(bytes)?) != 0),
             DType::UInt8 => Self::UInt(u8::from_le_bytes(array(bytes)?).into()),
@@ -90,7 +94,7 @@ impl Number {
 
     /// The nearest binary64; of a complex number the real part.
     #[expect(clippy::as_conversions, reason = "rounding is what a cast does")]
-    pub(crate) fn double(self) -> f64 {
+    pub fn double(self) -> f64 {
         match self {
             Self::Bool(bool) => f64::from(u8::from(bool)),
             Self::Int(int) => int as f64,

@@ -1,31 +1,35 @@
 //! A storage: the flat bytes that tensors are views of, read when asked for. Knows no container.
 
+mod host;
+
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+pub use self::host::HostBytes;
+use self::host::{InMemory, OnHost};
 use crate::byte_order::{ByteOrder, swap_in_place};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
-use crate::source::{MemorySource, Source, zeroed};
+use crate::source::{MemorySource, Source};
 
 /// The bytes behind one or more tensors: one per storage of the writer, however many tensors view it.
 ///
 /// A handle: clones name the same storage. Nothing is read before it is asked for.
 #[derive(Clone)]
-pub struct Storage(Arc<Inner>);
+pub struct Storage(Arc<Inner<dyn Content>>);
 
-struct Inner {
+struct Inner<C: ?Sized> {
     key: Box<str>,
     dtype: Option<DType>,
     nbytes: u64,
     location: Location,
     byte_order: ByteOrder,
     expanded_bytes: u64,
-    content: Box<dyn Content>,
     /// The storage that this one is a part of, and the byte that it begins with there.
     whole: Option<(Storage, u64)>,
+    content: C,
 }
 
 /// What a container knows of a storage's bytes.
@@ -60,82 +64,14 @@ pub(crate) trait Content: Send + Sync {
         false
     }
 
+    /// Hands all bytes out in order, where they can be had cheaply only so.
+    fn for_each_piece(&self, _take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
+        None
+    }
+
     /// Hands all bytes out at once, where they can be had so only for a while.
     fn lend(&self, _take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
         None
-    }
-}
-
-/// Bytes that can be had on the host when they are asked for.
-pub trait HostBytes: Send + Sync {
-    /// How many there are.
-    fn nbytes(&self) -> u64;
-
-    /// Hands all of them to `take`, once, in this machine's byte order.
-    ///
-    /// # Errors
-    /// `Backend` where they cannot be had; those of `take`.
-    fn with_bytes(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
-}
-
-struct InMemory<B>(B);
-
-impl<B: AsRef<[u8]> + Send + Sync> HostBytes for InMemory<B> {
-    fn nbytes(&self) -> u64 {
-        u64::try_from(self.0.as_ref().len()).unwrap_or(u64::MAX)
-    }
-
-    fn with_bytes(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        take(self.0.as_ref())
-    }
-}
-
-/// What a caller has on the host.
-struct OnHost<B>(B);
-
-impl<B: HostBytes> Content for OnHost<B> {
-    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let buf = zeroed(buf);
-        let mut whole = false;
-        self.0.with_bytes(&mut |bytes| {
-            if let Some(bytes) = start.checked_add(buf.len()).and_then(|end| bytes.get(start..end)) {
-                buf.copy_from_slice(bytes);
-                whole = true;
-            }
-            Ok(())
-        })?;
-        if whole { Ok(buf) } else { Err(Error::backend("a storage has fewer bytes than it said")) }
-    }
-
-    fn bytes(&self) -> Result<Option<&[u8]>> {
-        Ok(None)
-    }
-
-    fn file_offset(&self) -> Result<Option<u64>> {
-        Ok(None)
-    }
-
-    fn write(&self, _offset: u64, _bytes: &[u8]) -> Result<()> {
-        Err(Error::misuse("a storage that lies in no file cannot be written through"))
-    }
-
-    fn record(&self) -> &str {
-        ""
-    }
-
-    fn is_of_host(&self) -> bool {
-        true
-    }
-
-    fn lend(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
-        let nbytes = self.0.nbytes();
-        Some(self.0.with_bytes(&mut |bytes| {
-            if u64::try_from(bytes.len()).ok() != Some(nbytes) {
-                return Err(Error::backend("a storage has other bytes than it said"));
-            }
-            take(bytes)
-        }))
     }
 }
 
@@ -151,14 +87,14 @@ pub(crate) struct Description {
 
 impl Storage {
     pub(crate) fn new(description: Description, content: impl Content + 'static) -> Self {
-        Self::made(description, Box::new(content), None)
+        Self::made(description, content, None)
     }
 
     /// A storage that is part of another from byte `start` on, as torch 0.3 wrote them. The caller has checked
     /// that it lies inside.
     pub(crate) fn part(description: Description, whole: Self, start: u64) -> Self {
         let content = Part { whole: whole.clone(), start, nbytes: description.nbytes };
-        Self::made(description, Box::new(content), Some((whole, start)))
+        Self::made(description, content, Some((whole, start)))
     }
 
     /// A storage whose bytes lie in the pickle itself, or were made from what does.
@@ -180,7 +116,7 @@ impl Storage {
         Self::new(description, Span { source: Arc::new(source), at: 0, nbytes, name: "in the pickle".into() })
     }
 
-    fn made(description: Description, content: Box<dyn Content>, whole: Option<(Self, u64)>) -> Self {
+    fn made(description: Description, content: impl Content + 'static, whole: Option<(Self, u64)>) -> Self {
         let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
         Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content, whole }))
     }
@@ -196,6 +132,17 @@ impl Storage {
             expanded_bytes: self.0.expanded_bytes,
         };
         Self::part(description, self.clone(), start)
+    }
+
+    /// Some of the bytes as a storage by itself, which shares them with this one.
+    ///
+    /// # Errors
+    /// `Misuse` where the range leaves the storage.
+    pub fn slice(&self, start: u64, nbytes: u64) -> Result<Self> {
+        if start.checked_add(nbytes).is_none_or(|end| end > self.0.nbytes) {
+            return Err(leaves(start, nbytes, self.0.nbytes));
+        }
+        Ok(self.cut(start, nbytes))
     }
 
     /// A storage of bytes in memory, in this machine's byte order: of elements, or of bytes where there is no element
@@ -274,7 +221,7 @@ impl Storage {
 
     /// Whether both handles name the same storage.
     pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.id() == other.id()
     }
 
     /// A number that is equal for handles of the same storage, and for no other while one of them lives.
@@ -323,10 +270,7 @@ impl Storage {
     ) -> Result<&'b mut [u8]> {
         let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
-            let nbytes = self.0.nbytes;
-            return Err(Error::misuse(format!(
-                "{len} bytes from {offset} leave the storage's {nbytes} bytes"
-            )));
+            return Err(leaves(offset, len, self.0.nbytes));
         }
         let unit = self.swap_unit(dtype, order);
         let step = u64::try_from(unit).unwrap_or(1);
@@ -336,6 +280,17 @@ impl Storage {
         let bytes = self.0.content.read(offset, buf).map_err(|error| self.blame(error))?;
         swap_in_place(bytes, unit);
         Ok(bytes)
+    }
+
+    /// As [`read_as`](Self::read_as), into bytes that are initialised already.
+    pub(crate) fn read_into(
+        &self,
+        dtype: DType,
+        order: ByteOrder,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<()> {
+        self.read_as(dtype, order, offset, as_uninit(buf)).map(drop)
     }
 
     /// A range that begins or ends inside a unit that is swapped: whole units are read around it.
@@ -368,8 +323,7 @@ impl Storage {
     /// # Errors
     /// As [`read_as`](Self::read_as), and `Io` where memory is short.
     pub fn to_vec_as(&self, dtype: DType, order: ByteOrder) -> Result<Vec<u8>> {
-        let len = usize::try_from(self.0.nbytes).map_err(|_| out_of_memory(self.0.nbytes))?;
-        fill_vec(len, |buf| self.read_as(dtype, order, 0, buf))
+        self.read_range(dtype, order, 0, self.0.nbytes)
     }
 
     /// All bytes in this machine's byte order.
@@ -405,6 +359,9 @@ impl Storage {
         if let Some(taken) = self.0.content.lend(&mut take_swapped) {
             return taken.map_err(|error| self.blame(error));
         }
+        if let Some(taken) = self.0.content.for_each_piece(&mut take_swapped) {
+            return taken.map_err(|error| self.blame(error));
+        }
         let len = usize::try_from(self.0.nbytes.min(CHUNK)).unwrap_or(0);
         let mut buffer: Vec<MaybeUninit<u8>> = Vec::new();
         buffer.resize(len, MaybeUninit::uninit());
@@ -418,6 +375,47 @@ impl Storage {
         Ok(())
     }
 
+    /// Bytes from `start` to `end`, as elements of `dtype` in the given order.
+    ///
+    /// # Errors
+    /// As [`read_as`](Self::read_as), and `Io` where memory is short.
+    pub(crate) fn read_range(&self, dtype: DType, order: ByteOrder, start: u64, end: u64) -> Result<Vec<u8>> {
+        let len = end.saturating_sub(start);
+        let len = usize::try_from(len).map_err(|_| out_of_memory(len))?;
+        fill_vec(len, |buf| self.read_as(dtype, order, start, buf))
+    }
+
+    /// As [`for_each_chunk`](Self::for_each_chunk), of some of the bytes, which begin and end with elements.
+    pub(crate) fn for_each_piece_of(
+        &self,
+        dtype: DType,
+        order: ByteOrder,
+        start: u64,
+        end: u64,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        const PIECE: u64 = 1 << 20;
+        let all = start == 0 && end == self.0.nbytes;
+        if all || self.checkpoint_offset()?.is_none() {
+            // What is deflated is read from its beginning on.
+            let mut at = 0_u64;
+            return self.for_each_chunk(dtype, order, &mut |chunk| {
+                let behind = at.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+                let place = |offset: u64| usize::try_from(offset.clamp(at, behind).saturating_sub(at)).ok();
+                let wanted = place(start).zip(place(end)).and_then(|(start, end)| chunk.get(start..end));
+                at = behind;
+                wanted.filter(|wanted| !wanted.is_empty()).map_or(Ok(()), &mut *take)
+            });
+        }
+        let mut at = start;
+        while at < end {
+            let next = end.min(at.saturating_add(PIECE));
+            take(&self.read_range(dtype, order, at, next)?)?;
+            at = next;
+        }
+        Ok(())
+    }
+
     /// Writes through to the file, where it was opened with [`Mmap::Shared`](crate::Mmap::Shared).
     ///
     /// # Errors
@@ -425,10 +423,7 @@ impl Storage {
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
-            return Err(Error::misuse(format!(
-                "{len} bytes at {offset} leave the storage's {} bytes",
-                self.0.nbytes
-            )));
+            return Err(leaves(offset, len, self.0.nbytes));
         }
         self.0.content.write(offset, bytes).map_err(|error| self.blame(error))
     }
@@ -572,6 +567,17 @@ fn set_len(vec: &mut Vec<u8>, len: usize) {
     // SAFETY: `fill_vec` hands the first `len` bytes of this empty vector's spare capacity to a function
     // that returns them as initialised bytes, and no more than those are claimed.
     unsafe { vec.set_len(len) }
+}
+
+#[expect(unsafe_code, reason = "initialised bytes are handed to those who fill memory that is not")]
+fn as_uninit(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the same memory, with the same layout, for as long as it is borrowed. `read_into` gives it to
+    // `read_as`, whose contents and sources only ever write bytes into it, so that it stays initialised.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
+fn leaves(start: u64, nbytes: u64, of: u64) -> Error {
+    Error::misuse(format!("{nbytes} bytes from {start} leave the storage's {of} bytes"))
 }
 
 pub(crate) fn out_of_memory(bytes: u64) -> Error {

@@ -212,6 +212,27 @@ impl Tensor {
         Ok(self)
     }
 
+    /// A view of the first elements in C order: at least so many of them where there are, and few more. They are read
+    /// without the rest.
+    ///
+    /// # Errors
+    /// `Unsupported` for what is no plain view of a storage.
+    pub fn head(&self, elements: usize) -> Result<Self> {
+        if !matches!(self.kind, TensorKind::Strided) || self.dtype.packing() > 1 {
+            return Err(Reason::Unsupported("a part of what is no plain view of a storage".into()).into());
+        }
+        let mut head = self.clone();
+        head.index_rule = None;
+        // Elements in all axes behind the current one.
+        let mut inner = 1_usize;
+        for size in head.shape.iter_mut().rev() {
+            let whole = *size;
+            *size = whole.min(elements.div_ceil(inner.max(1)));
+            inner = inner.saturating_mul(whole);
+        }
+        Ok(head)
+    }
+
     /// The same tensor with gradients recorded, or not.
     #[must_use]
     pub fn with_requires_grad(mut self, requires_grad: bool) -> Self {
@@ -358,6 +379,36 @@ impl Tensor {
             rule.check(self.dtype, order, &self.shape, &values)?;
         }
         Ok(values)
+    }
+
+    /// The values of [`to_contiguous_in`](Self::to_contiguous_in) in order, in pieces of whole elements: a tensor whose
+    /// elements lie in C order is read piece by piece and never held whole.
+    ///
+    /// # Errors
+    /// As [`to_contiguous`](Self::to_contiguous); those of `take`.
+    pub fn for_each_piece(&self, order: ByteOrder, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        match self.window().filter(|_| self.is_contiguous() && self.index_rule.is_none()) {
+            Some((storage, start, end)) => {
+                storage.for_each_piece_of(self.dtype, order, start, end, &mut |piece| {
+                    if !(self.conj || self.neg) {
+                        return take(piece);
+                    }
+                    let mut piece = piece.to_vec();
+                    self.resolve_signs(&mut piece, order);
+                    take(&piece)
+                })
+            }
+            None => take(&self.to_contiguous_in(order)?),
+        }
+    }
+
+    /// The bytes of the storage that the elements lie in, if they have any and lie there unpacked.
+    fn window(&self) -> Option<(&Storage, u64, u64)> {
+        let size = self.dtype.element_size();
+        let storage = self.storage.as_ref().filter(|_| self.dtype.packing() == 1 && self.nbytes() > 0)?;
+        let start = self.storage_offset.checked_mul(size)?;
+        let end = start.checked_add(self.nbytes())?;
+        Some((storage, u64::try_from(start).ok()?, u64::try_from(end).ok()?))
     }
 
     fn values(&self, order: ByteOrder) -> Result<Cow<'_, [u8]>> {

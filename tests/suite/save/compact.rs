@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ptser::{
-    ByteOrder, Checkpoint, DType, Format, HostBytes, Location, Object, Result as PtserResult, SaveOptions,
-    Storage, Tensor,
+    ByteOrder, Checkpoint, DType, Format, Globals, HostBytes, LoadOptions, Location, Object,
+    Result as PtserResult, SaveOptions, Storage, Tensor,
 };
 
 use super::{entries, objects, storage};
+use crate::build;
 
 fn view(of: &Storage, dtype: DType, shape: &[usize], stride: &[usize], offset: usize) -> Tensor {
     Tensor::view(of.clone(), dtype, shape, stride, offset).unwrap()
@@ -156,4 +157,19 @@ fn bytes_of_devices_are_asked_for_once() {
             assert!(native == bytes[12..12 + (4 << 20)], "{compact} {order:?}");
         }
     }
+}
+
+/// What a class of the file's own makes of a storage is its own affair: it may look anywhere in it.
+#[test]
+fn a_storage_that_unknown_code_is_given_is_kept_whole() {
+    let known = build::tensor(&build::storage("0", 6), 2, &[2], &[1]);
+    let own = build::call("mine.rebuild", &[&build::storage("0", 6), &build::int(4)]);
+    let sizes = |own: &[u8]| -> Vec<u64> {
+        let options = LoadOptions::new().globals(Globals::inert());
+        let bytes = build::around(&build::pickle(&[b"](", &known, own, b"e"]));
+        let saved = SaveOptions::new().compact(true).to_bytes(&options.from_bytes(bytes).unwrap()).unwrap();
+        options.from_bytes(saved).unwrap().storages().iter().map(Storage::nbytes).collect()
+    };
+    assert_eq!(sizes(&own), [24]);
+    assert_eq!(sizes(b"N"), [8]);
 }

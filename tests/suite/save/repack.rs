@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ptser::{ByteOrder, Checkpoint, Format, Globals, LoadOptions, SaveOptions};
 
-use crate::fixtures;
+use crate::{build, fixtures};
 
 /// Files that no `torch.save` of today wrote as they stand: protocols 0 and 1, PyTorch of old, other packers, damage.
 const OTHERS: [&str; 30] = [
@@ -186,4 +186,23 @@ fn torchscript_is_not_saved() {
     let folder = fixtures::folder().join("torchscript");
     let checkpoint = Checkpoint::open(Path::new(&folder).join("traced.pt")).unwrap();
     assert_eq!(SaveOptions::like(&checkpoint).expect_err("options").kind(), ptser::ErrorKind::Unsupported);
+}
+
+/// A stream within a value of a stream has keys of its own, which may be those of the outer one.
+#[test]
+fn storages_of_one_key_in_two_streams_stay_two() {
+    let of = |first: f32| [first, first + 1.0].map(f32::to_le_bytes).concat();
+    let tensor = build::tensor(&build::storage("0", 2), 0, &[2], &[1]);
+    let inner = build::stream(&build::pickle(&[&build::storage("0", 2)]), &["0"], &[("0", 2, &of(7.0))]);
+    let latin1: String = inner.iter().map(|&byte| char::from(byte)).collect();
+    let bytes = build::call("_codecs.encode", &[&build::text(&latin1), &build::text("latin1")]);
+    let loaded = build::call("torch.storage._load_from_bytes", &[&bytes]);
+    let outer = build::pickle(&[b"](", &tensor, &loaded, b"e"]);
+    let checkpoint = reopened("outer", build::stream(&outer, &["0"], &[("0", 2, &of(1.0))]));
+    for format in [Format::Zip, Format::Legacy] {
+        let saved = SaveOptions::new().format(format).unwrap().to_bytes(&checkpoint).unwrap();
+        let again = reopened("again", saved);
+        let found: Vec<Vec<u8>> = again.storages().iter().map(|storage| storage.to_vec().unwrap()).collect();
+        assert_eq!(found, [of(1.0), of(7.0)], "{format:?}");
+    }
 }

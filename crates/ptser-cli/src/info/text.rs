@@ -3,16 +3,15 @@
 use std::io::{self, Write};
 
 use owo_colors::OwoColorize;
-use ptser::{Format, Value, ValueKind};
+use ptser::Format;
 
 use super::{Facts, STORAGE_ALIGNMENT, word};
 use crate::columns::{self, Side};
+use crate::describe::{keys, spelled, summary};
 use crate::human;
 
 /// Shared storages, globals and keys beyond these are only counted.
 const LISTED: usize = 20;
-/// The longest value shown beside its key.
-const VALUE: usize = 60;
 
 /// Writes everything.
 pub(super) fn write(out: &mut impl Write, facts: &Facts<'_>) -> io::Result<()> {
@@ -197,59 +196,5 @@ fn format(format: Format) -> &'static str {
         Format::Zip => "zip archive, as of torch 1.6",
         Format::TorchScript => "TorchScript program in a zip archive",
         other => other.name(),
-    }
-}
-
-/// What a value holds by name: the entries of a dict, the attributes of an object.
-pub(super) fn keys(value: Value<'_>) -> Box<dyn Iterator<Item = (Value<'_>, Value<'_>)> + '_> {
-    match value.kind() {
-        ValueKind::Object => Box::new(value.attributes()),
-        _ => Box::new(value.entries()),
-    }
-}
-
-/// How much is in a container; nothing for what is none.
-pub(super) fn len(value: Value<'_>) -> Option<usize> {
-    match value.kind() {
-        ValueKind::Dict | ValueKind::OrderedDict | ValueKind::Counter | ValueKind::DefaultDict => {
-            Some(value.len())
-        }
-        ValueKind::List | ValueKind::Tuple | ValueKind::Size | ValueKind::Set | ValueKind::FrozenSet => {
-            Some(value.len())
-        }
-        _ => None,
-    }
-}
-
-fn spelled(key: Value<'_>) -> String {
-    match key.kind() {
-        // What could be taken for something else is quoted.
-        ValueKind::Str(text) if !text.is_empty() && text.trim() == text && text.parse::<f64>().is_err() => {
-            human::name(text)
-        }
-        _ => human::name(&key.to_string()),
-    }
-}
-
-/// `collections.OrderedDict of 26`, `int 3`, `torch.Tensor float32 [64, 3]`.
-fn summary(value: Value<'_>) -> String {
-    let kind = human::name(value.type_name());
-    match (value.kind(), len(value)) {
-        (_, Some(len)) => format!("{kind} of {}", human::number(len)),
-        (ValueKind::Tensor(tensor), _) => {
-            format!("{kind} {} {}", tensor.dtype(), human::sizes(tensor.shape()))
-        }
-        (ValueKind::None, _) => kind,
-        (ValueKind::Object, _) => format!("inert {kind}"),
-        // These say themselves what they are.
-        (
-            ValueKind::Global(_)
-            | ValueKind::Device(_)
-            | ValueKind::DType(_)
-            | ValueKind::Layout(_)
-            | ValueKind::Storage(..),
-            _,
-        ) => human::shorten(&value.to_string(), VALUE),
-        _ => format!("{kind} {}", human::shorten(&value.to_string(), VALUE)),
     }
 }

@@ -1,19 +1,18 @@
-//! Reads the directory of a zip archive and the bytes of its records.
-//!
-//! The directory is parsed by the `zip` crate; this file adds what a checkpoint needs beyond it: records
-//! below one root folder, lookup without regard to case as PyTorch does, refusal of ambiguous archives,
-//! and reads of stored records straight from the source.
+//! The records of a zip archive: those below one root folder, found without regard to case as PyTorch does; refusal of
+//! ambiguous archives, and reads of stored records straight from the source.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::io::Read;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use zip::read::{ArchiveOffset, Config};
-use zip::{CompressionMethod, ZipArchive};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
+use super::central::{self, Entries};
 use super::end::{LOCAL_HEADER, archive_start};
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
 use crate::source::{Cursor, Source, zeroed};
 use crate::storage::fill_vec;
@@ -25,15 +24,21 @@ pub(crate) struct Archive {
     pub(super) records: Vec<Record>,
     /// The directory's first byte.
     pub(super) directory_at: u64,
-    /// Lower-case name below the root → place in `records`.
-    index: HashMap<Arc<str>, usize>,
+    index: Index,
+}
+
+/// Places of records by their names below the root, without regard to case.
+#[derive(Default)]
+struct Index {
+    places: HashTable<usize>,
+    hasher: RandomState,
 }
 
 /// One record: a name below the root folder, and where its bytes lie.
 #[derive(Debug)]
 pub(crate) struct Record {
     /// The name below the root folder: `data.pkl`, `data/0`.
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Box<str>,
     /// Bytes once read.
     pub(crate) size: u64,
     /// Bytes in the archive.
@@ -44,6 +49,8 @@ pub(crate) struct Record {
     /// Bytes of its name with the root folder's, as they stand in its local header.
     pub(super) name_len: u64,
     pub(super) header_at: u64,
+    /// Where the next record's local header begins, or the directory.
+    next_at: u64,
     /// As the local header has it.
     data_at: OnceLock<u64>,
     /// As the layout of PyTorch's writer has it, where that was asked for and agrees with the directory.
@@ -60,43 +67,37 @@ pub(crate) enum Compression {
 }
 
 pub(super) const LOCAL_HEADER_SIZE: u64 = 30;
+const STORED: u16 = 0;
+const DEFLATED: u16 = 8;
 /// The flags of records whose bytes are not what they seem: encrypted, a patch, strongly encrypted, masked.
 const ENCRYPTED: u16 = 1 | 1 << 5 | 1 << 6 | 1 << 13;
 
-/// Reads a directory; the archive's first byte is at the offset.
-fn directory<'s>(source: &'s dyn Source, limits: &Limits) -> Result<(u64, ZipArchive<Cursor<'s>>)> {
+/// Finds a directory: the archive's first byte, the directory's, and its entries.
+fn directory<'s>(source: &'s dyn Source, limits: &Limits) -> Result<(u64, u64, Entries<'s>)> {
     let start = archive_start(source)?;
-    let config = Config { archive_offset: ArchiveOffset::Known(start) };
-    let archive = ZipArchive::with_config(config, Cursor::new(source)).map_err(corrupt)?;
-    let count = u64::try_from(archive.len()).unwrap_or(u64::MAX);
-    limits::check("the number of records", "records", count, limits.records)?;
-    Ok((start, archive))
+    limits::check("the number of records", "records", start.records, limits.records)?;
+    Ok((start.at, start.directory_at, Entries::of(source, &start)?))
 }
 
 /// The full names of all records, for an archive that is no checkpoint's.
 pub(crate) fn names(source: &dyn Source, limits: &Limits) -> Result<Vec<String>> {
-    let (_, archive) = directory(source, limits)?;
-    let name = |place| {
-        Ok(String::from_utf8_lossy(archive.by_index_data(place).map_err(corrupt)?.name_raw()).into_owned())
-    };
-    (0..archive.len()).map(name).collect()
+    let (.., mut entries) = directory(source, limits)?;
+    let mut names = Vec::new();
+    while let Some((_, name)) = entries.next()? {
+        names.push(String::from_utf8_lossy(name).into_owned());
+    }
+    Ok(names)
 }
 
 impl Archive {
     /// Reads the directory.
     pub(crate) fn open(source: &dyn Source, limits: &Limits) -> Result<Self> {
-        let (start, archive) = directory(source, limits)?;
-        if archive.has_duplicate_names() {
-            return Err(Reason::Archive("two records have the same name".into()).into());
-        }
-        let directory_at = archive.central_directory_start();
-
+        let (start, directory_at, mut entries) = directory(source, limits)?;
         let mut root: Option<Box<str>> = None;
-        let mut records: Vec<Record> = Vec::with_capacity(archive.len());
+        let mut records: Vec<Record> = Vec::with_capacity(entries.at_most());
         let mut other_checkpoint = false;
-        for place in 0..archive.len() {
-            let entry = archive.by_index_data(place).map_err(corrupt)?;
-            let full = String::from_utf8_lossy(entry.name_raw());
+        while let Some((entry, raw_name)) = entries.next()? {
+            let full = String::from_utf8_lossy(raw_name);
             let Some((folder, name)) = full.split_once('/') else {
                 if root.is_none() {
                     return Err(Reason::Archive(format!(
@@ -111,41 +112,9 @@ impl Archive {
                 other_checkpoint |= name == "data.pkl";
                 continue;
             }
-            if name.is_empty() || name.ends_with('/') {
-                continue;
+            if !name.is_empty() && !name.ends_with('/') {
+                records.push(Record::of(entry, name, raw_name.len(), directory_at)?);
             }
-            let header_at = entry.header_start();
-            let stored_size = entry.compressed_size();
-            let compression = match entry.compression() {
-                _ if entry.flags().as_u16() & ENCRYPTED != 0 => {
-                    Compression::Unsupported("it is encrypted or a patch")
-                }
-                CompressionMethod::Stored => Compression::Stored,
-                CompressionMethod::Deflated => Compression::Deflated,
-                _ => Compression::Unsupported("its compression method is neither stored nor deflated"),
-            };
-            let end = header_at.checked_add(LOCAL_HEADER_SIZE).and_then(|at| at.checked_add(stored_size));
-            if end.is_none_or(|end| end > directory_at) {
-                return Err(
-                    Reason::Archive(format!("record {name} does not end before the directory")).into()
-                );
-            }
-            if compression == Compression::Stored && stored_size != entry.size() {
-                return Err(
-                    Reason::Archive(format!("record {name} is stored, and has two different sizes")).into()
-                );
-            }
-            records.push(Record {
-                name: name.into(),
-                size: entry.size(),
-                stored_size,
-                crc32: entry.crc32(),
-                compression,
-                name_len: u64::try_from(entry.name_raw().len()).unwrap_or(u64::MAX),
-                header_at,
-                data_at: OnceLock::new(),
-                computed_at: None,
-            });
         }
         let Some(root) = root else {
             return Err(Reason::Archive("it holds no records".into()).into());
@@ -153,17 +122,8 @@ impl Archive {
         if other_checkpoint {
             return Err(Reason::Archive("two root folders hold a data.pkl each".into()).into());
         }
-        refuse_overlaps(&records)?;
-        let mut index = HashMap::with_capacity(records.len());
-        for (place, record) in records.iter().enumerate() {
-            let upper = record.name.bytes().any(|byte| byte.is_ascii_uppercase());
-            let key = if upper { record.name.to_ascii_lowercase().into() } else { Arc::clone(&record.name) };
-            if index.insert(key, place).is_some() {
-                return Err(
-                    Reason::Archive(format!("two records are named {} but for case", record.name)).into()
-                );
-            }
-        }
+        refuse_overlaps(&mut records)?;
+        let index = Index::of(&records)?;
         Ok(Self { start, root, records, directory_at, index })
     }
 
@@ -184,8 +144,7 @@ impl Archive {
 
     /// The place among the records of a name below the root, whatever its case.
     pub(crate) fn place(&self, name: &str) -> Option<usize> {
-        let place = self.index.get(name).or_else(|| self.index.get(name.to_ascii_lowercase().as_str()));
-        place.copied()
+        self.index.place(&self.records, name)
     }
 
     /// Finds a record by its name below the root, whatever its case.
@@ -199,22 +158,92 @@ impl Archive {
     }
 }
 
-/// Two records over the same bytes are how a small file claims to be a large one.
-fn refuse_overlaps(records: &[Record]) -> Result<()> {
-    let mut spans: Vec<(u64, u64, &str)> =
-        records.iter().map(|r| (r.header_at, r.stored_size, &*r.name)).collect();
-    spans.sort_unstable();
-    for pair in spans.windows(2) {
-        let [(at, stored, name), (next_at, _, next)] = pair else { continue };
-        let end = at.saturating_add(LOCAL_HEADER_SIZE).saturating_add(*stored);
-        if end > *next_at {
+impl Index {
+    fn of(records: &[Record]) -> Result<Self> {
+        let mut index = Self { places: HashTable::with_capacity(records.len()), ..Self::default() };
+        for (place, record) in records.iter().enumerate() {
+            let Self { places, hasher } = &mut index;
+            let name_of = |place: &usize| records.get(*place).map_or("", |record| &record.name);
+            let is_it = |place: &usize| name_of(place).eq_ignore_ascii_case(&record.name);
+            match places.entry(hash(hasher, &record.name), is_it, |place| hash(hasher, name_of(place))) {
+                Entry::Vacant(vacant) => vacant.insert(place),
+                Entry::Occupied(other) => {
+                    let but = if name_of(other.get()) == &*record.name { "" } else { " but for case" };
+                    return Err(Reason::Archive(format!("two records are named {}{but}", record.name)).into());
+                }
+            };
+        }
+        Ok(index)
+    }
+
+    fn place(&self, records: &[Record], name: &str) -> Option<usize> {
+        let is_it =
+            |place: &usize| records.get(*place).is_some_and(|record| record.name.eq_ignore_ascii_case(name));
+        self.places.find(hash(&self.hasher, name), is_it).copied()
+    }
+}
+
+/// The same for names that differ in case alone.
+fn hash(hasher: &RandomState, name: &str) -> u64 {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        hasher.hash_one(name.to_ascii_lowercase())
+    } else {
+        hasher.hash_one(name)
+    }
+}
+
+/// Two records over the same bytes are how a small file claims to be a large one. What the lengths in their local
+/// headers say is looked at when these are read.
+fn refuse_overlaps(records: &mut [Record]) -> Result<()> {
+    let mut order: Vec<&mut Record> = records.iter_mut().collect();
+    order.sort_by_key(|record| (record.header_at, record.stored_size));
+    let mut order = order.into_iter();
+    let Some(mut record) = order.next() else { return Ok(()) };
+    for next in order {
+        let end = record.header_at.saturating_add(LOCAL_HEADER_SIZE).saturating_add(record.stored_size);
+        if end > next.header_at {
+            let (name, next) = (&record.name, &next.name);
             return Err(Reason::Archive(format!("records {name} and {next} overlap")).into());
         }
+        record.next_at = next.header_at;
+        record = next;
     }
     Ok(())
 }
 
 impl Record {
+    /// Checks what an entry says; `directory_at` is the first byte that is no record's.
+    fn of(entry: central::Entry, name: &str, name_len: usize, directory_at: u64) -> Result<Self> {
+        let central::Entry { flags, method, crc32, size, stored_size, header_at } = entry;
+        let compression = match method {
+            _ if flags & ENCRYPTED != 0 => Compression::Unsupported("it is encrypted or a patch"),
+            STORED => Compression::Stored,
+            DEFLATED => Compression::Deflated,
+            _ => Compression::Unsupported("its compression method is neither stored nor deflated"),
+        };
+        let end = header_at.checked_add(LOCAL_HEADER_SIZE).and_then(|at| at.checked_add(stored_size));
+        if end.is_none_or(|end| end > directory_at) {
+            return Err(Reason::Archive(format!("record {name} does not end before the directory")).into());
+        }
+        if compression == Compression::Stored && stored_size != size {
+            return Err(
+                Reason::Archive(format!("record {name} is stored, and has two different sizes")).into()
+            );
+        }
+        Ok(Self {
+            name: name.into(),
+            size,
+            stored_size,
+            crc32,
+            compression,
+            name_len: u64::try_from(name_len).unwrap_or(u64::MAX),
+            header_at,
+            next_at: directory_at,
+            data_at: OnceLock::new(),
+            computed_at: None,
+        })
+    }
+
     /// The absolute offset of the first byte of content, computed where it was, else as [`data_at`](Self::data_at).
     ///
     /// # Errors
@@ -226,8 +255,8 @@ impl Record {
     /// The absolute offset of the first byte of content; reads the local header once.
     ///
     /// # Errors
-    /// `Malformed` where the local header is not one, its lengths lead past the file, or it says otherwise than what
-    /// was computed.
+    /// `Malformed` where the local header is not one, its lengths lead into the next record or the directory, or it says
+    /// otherwise than what was computed.
     pub(crate) fn data_at(&self, source: &dyn Source) -> Result<u64> {
         if let Some(at) = self.data_at.get() {
             return Ok(*at);
@@ -246,15 +275,16 @@ impl Record {
         let extra_len = u16::from_le_bytes([extra_low, extra_high]);
         let at = [LOCAL_HEADER_SIZE, u64::from(name_len), u64::from(extra_len)]
             .into_iter()
-            .try_fold(self.header_at, u64::checked_add)
-            .filter(|at| at.checked_add(self.stored_size).is_some_and(|end| end <= source.size()))
-            .ok_or_else(|| Reason::Record("it reaches past the end of the file".into()))?;
+            .fold(self.header_at, u64::saturating_add);
         if let Some(computed) = self.computed_at.filter(|&computed| computed != at) {
             return Err(Reason::Record(format!(
                 "its content begins at byte {at} of the file, and by PyTorch's layout at byte {computed}; \
                  open it without computed offsets"
             ))
             .into());
+        }
+        if at.saturating_add(self.stored_size) > self.next_at {
+            return Err(Reason::Record("it reaches into what follows it in the file".into()).into());
         }
         Ok(*self.data_at.get_or_init(|| at))
     }
@@ -291,17 +321,11 @@ impl Record {
                 let mut reader = self.inflate(source, data_at)?;
                 let skipped = std::io::copy(&mut reader.by_ref().take(offset), &mut std::io::sink());
                 let buf = zeroed(buf);
-                skipped.and_then(|_| reader.read_exact(buf)).map_err(|error| {
-                    Reason::Record(format!(
-                        "its deflated bytes do not inflate to its {} bytes: {error}",
-                        self.size
-                    ))
-                })?;
+                let read = skipped.and_then(|_| reader.read_exact(buf));
+                read.map_err(|error| self.misinflated(Some(error)))?;
                 Ok(buf)
             }
-            Compression::Unsupported(why) => {
-                Err(Reason::Unsupported(format!("record {}: {why}", self.name)).into())
-            }
+            Compression::Unsupported(why) => Err(self.unsupported(why)),
         }
     }
 
@@ -316,27 +340,91 @@ impl Record {
             let limit = self.size.saturating_add(1);
             let read = self.inflate(source, data_at)?.take(limit).read_to_end(&mut content);
             if read.as_ref().ok() != Some(&size) {
-                let why = read.err().map_or_else(String::new, |error| format!(": {error}"));
-                return Err(Reason::Record(format!(
-                    "its deflated bytes do not inflate to its {size} bytes{why}"
-                ))
-                .into());
+                return Err(self.misinflated(read.err()));
             }
             return Ok(content);
         }
         fill_vec(size, |buf| self.read(source, 0, buf))
     }
 
+    /// Whether the local header says the same of it as the directory: its name and how it is stored. Its lengths are
+    /// checked by [`data_at`](Self::data_at).
+    ///
+    /// # Errors
+    /// `Malformed` where it does not.
+    pub(crate) fn check_local_header(&self, source: &dyn Source, root: &str) -> Result<()> {
+        let name_at = self.header_at.saturating_add(LOCAL_HEADER_SIZE);
+        if name_at.saturating_add(self.name_len) > self.data_at(source)? {
+            return Err(Reason::Record("its local header has another name".into()).into());
+        }
+        let mut method = [0; 2];
+        source.read_exact_at(&mut method, self.header_at.saturating_add(8))?;
+        let stored_as = match u16::from_le_bytes(method) {
+            0 => Some(Compression::Stored),
+            8 => Some(Compression::Deflated),
+            _ => None,
+        };
+        let mut name = vec![0; usize::try_from(self.name_len).unwrap_or(0)];
+        source.read_exact_at(&mut name, name_at)?;
+        if String::from_utf8_lossy(&name) != format!("{root}/{}", self.name) {
+            return Err(Reason::Record("its local header has another name".into()).into());
+        }
+        if stored_as.is_some_and(|stored_as| stored_as != self.compression) {
+            return Err(Reason::Record("its local header has another compression method".into()).into());
+        }
+        Ok(())
+    }
+
+    /// Hands out the content in order, in pieces of at most 1 MiB.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); those of `take`.
+    pub(crate) fn for_each_piece(
+        &self,
+        source: &dyn Source,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        const PIECE: u64 = 1 << 20;
+        let data_at = self.data_at(source)?;
+        let mut inflated = match self.compression {
+            Compression::Deflated => Some(self.inflate(source, data_at)?),
+            Compression::Stored | Compression::Unsupported(_) => None,
+        };
+        let mut piece = vec![0; usize::try_from(self.size.min(PIECE)).unwrap_or(0)];
+        let mut offset = 0_u64;
+        while offset < self.size {
+            let len = self.size.saturating_sub(offset).min(PIECE);
+            let piece = piece.get_mut(..usize::try_from(len).unwrap_or(0)).unwrap_or_default();
+            match (&mut inflated, self.compression) {
+                (Some(inflated), _) => {
+                    inflated.read_exact(piece).map_err(|error| self.misinflated(Some(error)))?;
+                }
+                (None, Compression::Unsupported(why)) => return Err(self.unsupported(why)),
+                (None, _) => source.read_exact_at(piece, data_at.saturating_add(offset))?,
+            }
+            take(piece)?;
+            offset = offset.saturating_add(len);
+        }
+        // One byte more than declared tells a record that inflates to more than it says.
+        match inflated.map(|mut inflated| inflated.read(&mut [0])) {
+            None | Some(Ok(0)) => Ok(()),
+            Some(more) => Err(self.misinflated(more.err())),
+        }
+    }
+
+    fn misinflated(&self, error: Option<std::io::Error>) -> Error {
+        let why = error.map_or_else(String::new, |error| format!(": {error}"));
+        let size = self.size;
+        Reason::Record(format!("its deflated bytes do not inflate to its {size} bytes{why}")).into()
+    }
+
+    fn unsupported(&self, why: &str) -> Error {
+        Reason::Unsupported(format!("record {}: {why}", self.name)).into()
+    }
+
     fn inflate<'s>(&self, source: &'s dyn Source, data_at: u64) -> Result<impl Read + use<'s>> {
         let mut cursor = Cursor::new(source);
         std::io::Seek::seek(&mut cursor, std::io::SeekFrom::Start(data_at))?;
         Ok(flate2::read::DeflateDecoder::new(cursor.take(self.stored_size)))
-    }
-}
-
-fn corrupt(error: zip::result::ZipError) -> crate::Error {
-    match error {
-        zip::result::ZipError::Io(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => error.into(),
-        error => Reason::Archive(error.to_string()).into(),
     }
 }

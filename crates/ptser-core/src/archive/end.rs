@@ -11,7 +11,7 @@ use crate::source::Source;
 const END: [u8; 4] = *b"PK\x05\x06";
 const END64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
 const END64: [u8; 4] = *b"PK\x06\x06";
-const DIRECTORY_ENTRY: [u8; 4] = *b"PK\x01\x02";
+pub(super) const DIRECTORY_ENTRY: [u8; 4] = *b"PK\x01\x02";
 /// Local file header, the first bytes of an archive.
 pub(crate) const LOCAL_HEADER: [u8; 4] = *b"PK\x03\x04";
 
@@ -22,11 +22,23 @@ const COMMENT_MAX: u64 = 0xFFFF;
 /// How many signatures that turn out not to be an end record's are looked at: a comment may hold some.
 const SIGNATURES_MAX: usize = 16;
 
-/// The offset of the archive's first byte in the source.
+/// Where an archive begins.
+pub(crate) struct Start {
+    /// The offset of its first byte in the source.
+    pub(crate) at: u64,
+    /// The number of records that it claims.
+    pub(crate) records: u64,
+    /// The first byte of its directory in the source.
+    pub(super) directory_at: u64,
+    /// Bytes of the directory.
+    pub(super) directory_bytes: u64,
+}
+
+/// Finds the archive's first byte in the source.
 ///
 /// # Errors
 /// `Malformed` where no end record is found or none of the places it leads to holds a directory.
-pub(crate) fn archive_start(source: &dyn Source) -> Result<u64> {
+pub(crate) fn archive_start(source: &dyn Source) -> Result<Start> {
     let size = source.size();
     let tail_len = size.min([END_SIZE, COMMENT_MAX, LOCATOR_SIZE, END64_SIZE].iter().sum());
     let tail_start = size.saturating_sub(tail_len);
@@ -55,6 +67,7 @@ struct Claim {
     /// The directory, from there.
     offset: u64,
     size: u64,
+    records: u64,
     /// The record behind the directory.
     end_at: u64,
 }
@@ -77,7 +90,7 @@ impl Tail<'_> {
     }
 
     /// The archive's first byte, if the end record leads to a directory.
-    fn start_of(&self, end_at: u64, record: &[u8; 22]) -> Result<Option<u64>> {
+    fn start_of(&self, end_at: u64, record: &[u8; 22]) -> Result<Option<Start>> {
         let mut claims = self.claims64(end_at)?;
         let (size, offset) = (u64::from(u32_at(record, 12)), u64::from(u32_at(record, 16)));
         let behind_prefix = end_at.checked_sub(size).and_then(|directory| directory.checked_sub(offset));
@@ -85,13 +98,14 @@ impl Tail<'_> {
             start,
             offset,
             size,
+            records: u64::from(u16_at(record, 10)),
             end_at,
         }));
-        for Claim { start, offset, size, end_at } in claims {
-            let Some(directory) = start.checked_add(offset) else { continue };
-            let fits = directory.checked_add(size).is_some_and(|end| end <= end_at);
-            if fits && directory < end_at && self.read(directory)? == Some(DIRECTORY_ENTRY) {
-                return Ok(Some(start));
+        for Claim { start, offset, size, records, end_at } in claims {
+            let Some(directory_at) = start.checked_add(offset) else { continue };
+            let fits = directory_at.checked_add(size).is_some_and(|end| end <= end_at);
+            if fits && directory_at < end_at && self.read(directory_at)? == Some(DIRECTORY_ENTRY) {
+                return Ok(Some(Start { at: start, records, directory_at, directory_bytes: size }));
             }
         }
         Ok(None)
@@ -111,8 +125,8 @@ impl Tail<'_> {
             return Ok(Vec::new());
         };
         let start = end_at.checked_sub(u64_at(&locator, 8));
-        let (size, offset) = (u64_at(&record, 40), u64_at(&record, 48));
-        Ok(start.map(|start| Claim { start, offset, size, end_at }).into_iter().collect())
+        let (records, size, offset) = (u64_at(&record, 32), u64_at(&record, 40), u64_at(&record, 48));
+        Ok(start.map(|start| Claim { start, offset, size, records, end_at }).into_iter().collect())
     }
 
     /// Some bytes at an offset; `None` past the end of the source.
@@ -126,6 +140,10 @@ impl Tail<'_> {
         self.source.read_exact_at(&mut bytes, offset)?;
         Ok(Some(bytes))
     }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |chunk| u16::from_le_bytes(*chunk))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

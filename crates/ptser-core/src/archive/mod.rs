@@ -1,5 +1,7 @@
 //! The zip container: bytes and records, nothing of torch.
 
+mod central;
+mod crc;
 mod directory;
 mod end;
 mod layout;
@@ -8,6 +10,7 @@ mod serialization_id;
 mod slot;
 mod writer;
 
+pub(crate) use crc::{Crc, check as check_crc, joined as joined_crc};
 pub(crate) use directory::{Archive, Compression, Record, names};
 pub(crate) use end::archive_start;
 pub(crate) use plan::{ALIGNMENTS, Plan};

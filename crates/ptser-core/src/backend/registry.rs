@@ -47,6 +47,13 @@ impl Registry {
         self.sorted()
     }
 
+    /// Leaves a backend out, so that another of its name can take its place.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.backends.retain(|entry| entry.backend().name() != name);
+        self
+    }
+
     fn sorted(mut self) -> Result<Self> {
         self.backends.sort_by(|a, b| {
             let (a, b) = (a.backend(), b.backend());

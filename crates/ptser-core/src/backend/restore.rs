@@ -64,6 +64,32 @@ impl<'c> HostStorage<'c> {
     pub fn to_vec(&self) -> Result<Vec<u8>> {
         self.storage.to_vec_as(self.dtype, ByteOrder::NATIVE)
     }
+
+    /// Whether [`read_at`](Self::read_at) takes what its range takes, so that several threads may share the work.
+    /// A deflated record is read from its beginning each time, and bytes on another device come all at once.
+    ///
+    /// # Errors
+    /// `Malformed` where the record is damaged, `Io`.
+    pub fn is_seekable(&self) -> Result<bool> {
+        Ok(self.storage.checkpoint_offset()?.is_some() || self.borrow()?.is_some())
+    }
+
+    /// Fills `buf` with the bytes from `offset` on, in the host's byte order.
+    ///
+    /// # Errors
+    /// `Misuse` where the range leaves the storage, `Malformed` where the record is damaged, `Io`.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.storage.read_into(self.dtype, ByteOrder::NATIVE, offset, buf)
+    }
+
+    /// Hands all bytes to `take` in their order, in pieces of any size, in the host's byte order: the way to read a
+    /// storage that is not [seekable](Self::is_seekable).
+    ///
+    /// # Errors
+    /// `Malformed` where the record is damaged, `Io`, and those of `take`.
+    pub fn for_each_piece(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.storage.for_each_chunk(self.dtype, ByteOrder::NATIVE, take)
+    }
 }
 
 /// The storages of a checkpoint on their devices.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{Expected, Unexpected};
 
+use crate::error::{Error, Reason};
 use crate::repr::{Repr, python_float};
 use crate::value::{Value, ValueKind};
 
@@ -21,7 +22,12 @@ struct Inner {
 
 #[derive(Debug)]
 enum What {
-    Misfit { expected: String, found: String },
+    Misfit {
+        expected: String,
+        found: String,
+    },
+    /// More levels than so many.
+    TooDeep(u64),
     Other(String),
 }
 
@@ -32,6 +38,10 @@ impl Failure {
 
     pub(super) fn misfit(expected: &dyn Expected, found: String) -> Self {
         Self::new(What::Misfit { expected: expected.to_string(), found })
+    }
+
+    pub(super) fn too_deep(levels: u64) -> Self {
+        Self::new(What::TooDeep(levels))
     }
 
     pub(super) fn is_misfit(&self) -> bool {
@@ -50,6 +60,16 @@ impl Failure {
     pub(super) fn under(mut self, step: String) -> Self {
         self.0.path.push(step);
         self
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let message = failure.to_string();
+        match failure.0.what {
+            What::TooDeep(allowed) => Reason::Nesting { path: message, allowed }.into(),
+            What::Misfit { .. } | What::Other(_) => Self::misuse(message),
+        }
     }
 }
 
@@ -90,6 +110,7 @@ impl fmt::Display for Failure {
         let colon = if path.is_empty() { "" } else { ": " };
         match what {
             What::Misfit { expected, found } => write!(f, "{colon}expected {expected}, found {found}"),
+            What::TooDeep(_) => Ok(()),
             What::Other(message) => write!(f, "{colon}{message}"),
         }
     }

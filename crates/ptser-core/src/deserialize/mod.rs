@@ -11,7 +11,7 @@ mod variant;
 use std::borrow::Cow;
 
 use serde::de::value::SeqDeserializer;
-use serde::de::{Deserialize, Deserializer, Error as _, Expected, IntoDeserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, Expected, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
 use self::access::{Items, Map};
@@ -21,9 +21,6 @@ use self::sharing::Sharing;
 use crate::error::{Error, Result};
 use crate::repr::Repr;
 use crate::value::{Value, ValueKind};
-
-/// How deep values may nest in what is read in one go: what nests deeper is hostile, or is inside itself.
-const DEPTH: usize = 128;
 
 impl<'c> Value<'c> {
     /// Reads it into a type of the caller's, which may borrow text and bytes from the checkpoint.
@@ -48,8 +45,9 @@ impl<'c> Value<'c> {
     /// [`as_tensor`](Self::as_tensor) and [`kind`](Self::kind) read them.
     ///
     /// # Errors
-    /// `Misuse` that names the path from this value to what does not fit; so too where values nest deeper than
-    /// 128 levels, contain themselves, or are shared so often that reading them again and again would not end.
+    /// `Misuse` that names the path from this value to what does not fit; so too where values are shared so often that
+    /// reading them again and again would not end. `LimitExceeded` where they nest deeper than
+    /// [`Limits::nesting`](crate::Limits::nesting) allows, as those do that contain themselves.
     ///
     /// ```no_run
     /// #[derive(serde::Deserialize)]
@@ -69,8 +67,8 @@ impl<'c> Value<'c> {
     /// ```
     pub fn deserialize<T: Deserialize<'c>>(self) -> Result<T> {
         let sharing = Sharing::among(self.document.graph.len());
-        let at = At { value: self, depth: DEPTH, sharing: &sharing };
-        T::deserialize(at).map_err(|failure| Error::misuse(failure.to_string()))
+        let at = At { value: self, depth: self.document.nesting, sharing: &sharing };
+        T::deserialize(at).map_err(Error::from)
     }
 }
 
@@ -79,18 +77,15 @@ impl<'c> Value<'c> {
 struct At<'c, 'b> {
     value: Value<'c>,
     /// Levels left below.
-    depth: usize,
+    depth: u64,
     sharing: &'b Sharing,
 }
 
 impl<'c> At<'c, '_> {
     /// Goes one level down. Options and newtypes are levels too: a type can be made of them without end.
     fn inner(self, value: Value<'c>) -> Result<Self, Failure> {
-        let depth = self.depth.checked_sub(1).ok_or_else(|| {
-            Failure::custom(format_args!(
-                "values nest deeper than {DEPTH} levels, or contain themselves; read them with get, index and entries"
-            ))
-        })?;
+        let too_deep = || Failure::too_deep(self.value.document.nesting);
+        let depth = self.depth.checked_sub(1).ok_or_else(too_deep)?;
         Ok(Self { value, depth, ..self })
     }
 

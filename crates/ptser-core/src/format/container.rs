@@ -11,7 +11,7 @@ use super::zip::{CONSTANTS, PICKLE, ZipFile, ZipStorages};
 use crate::byte_order::ByteOrder;
 use crate::document::{self, Document, Rules};
 use crate::error::{Error, Reason, Result};
-use crate::limits::Limits;
+use crate::limits::{self, Limits, Objects};
 use crate::pickle::Encoding;
 use crate::source::{MemorySource, Source};
 use crate::storage::Storage;
@@ -31,11 +31,13 @@ pub(crate) struct Terms<'t> {
     /// Whether a safetensors file is what the caller means.
     pub(crate) safetensors: bool,
     pub(crate) faults: Faults,
+    /// Whether CRCs of records are checked when these are read.
+    pub(crate) verify_crc: bool,
 }
 
 impl<'t> Terms<'t> {
-    fn rules(&self, globals: &'t Globals) -> Rules<'t> {
-        Rules { globals, encoding: self.encoding, faults: self.faults }
+    fn rules(&self, globals: &'t Globals, objects: &'t Objects) -> Rules<'t> {
+        Rules { globals, encoding: self.encoding, faults: self.faults, limits: self.limits, objects }
     }
 }
 
@@ -61,22 +63,27 @@ pub(crate) struct Opened {
 impl Container {
     /// Opens whatever begins at the source's first byte.
     pub(crate) fn open(source: Arc<dyn Source>, terms: Terms<'_>) -> Result<Opened> {
-        let left = Cell::new(0);
-        Self::open_within(source, Nesting { terms, depth: 0, left: &left })
+        let (left, pickle_bytes) = (Cell::new(0), Cell::new(0));
+        let objects = Objects::within(terms.limits);
+        Self::open_within(
+            source,
+            Nesting { terms, depth: 0, left: &left, pickle_bytes: &pickle_bytes, objects: &objects },
+        )
     }
 
     fn open_within(source: Arc<dyn Source>, nesting: Nesting<'_>) -> Result<Opened> {
         let terms = nesting.terms;
         let Terms { globals, limits, safetensors, encoding, .. } = terms;
-        let rules = terms.rules(globals);
+        let rules = terms.rules(globals, nesting.objects);
         match sniff(&*source, limits)? {
             Sniffed::Zip => Self::open_zip(source, nesting),
             Sniffed::Legacy => {
                 let mut stream = LegacyStream::open(source, 0, terms)?;
                 let pickle = std::mem::take(&mut stream.pickle);
+                nesting.pay(&pickle)?;
                 let mut storages = nesting.around(LegacyStorages::new(&stream, terms), &pickle);
                 // There is no record to count bytes in.
-                let graph = document::graph(pickle, globals, encoding)
+                let graph = document::graph(pickle, globals, encoding, nesting.objects)
                     .map_err(|error| error.moved(stream.pickle_at))?;
                 let document = Document::of_graph(graph, rules, &mut storages)?;
                 Ok(Self::other(Format::Legacy, Some(storages.table.end), document, globals))
@@ -87,6 +94,7 @@ impl Container {
                     Ok((preamble(pickle, terms, place.member)?, end))
                 })?;
                 let pickle = std::mem::take(&mut file.pickle);
+                nesting.pay(&pickle)?;
                 let mut table = nesting.around(file, &pickle);
                 let document =
                     Document::read(pickle, rules, &mut table).map_err(|error| error.in_record("pickle"))?;
@@ -102,6 +110,7 @@ impl Container {
             }
             Sniffed::Pickle => {
                 let (pickle, end) = take(&*source, 0, limits.pickle_bytes)?;
+                nesting.pay(&pickle)?;
                 let mut table = nesting.around(NoStorages, &pickle);
                 let document = Document::read(pickle, rules, &mut table)?;
                 Ok(Self::other(Format::Pickle, Some(end), document, globals))
@@ -115,8 +124,9 @@ impl Container {
         // TorchScript names the classes of its own program; they are inert whatever the policy.
         let globals = if file.format() == Format::TorchScript { Globals::inert() } else { globals.clone() };
         let pickle = file.pickle(PICKLE, limits)?;
+        nesting.pay(&pickle).map_err(|error| error.in_record(PICKLE))?;
         let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), "data", limits), &pickle);
-        let document = Document::read(pickle, nesting.terms.rules(&globals), &mut storages)
+        let document = Document::read(pickle, nesting.terms.rules(&globals, nesting.objects), &mut storages)
             .map_err(|error| in_pickle(error, PICKLE))?;
         Ok(Opened { container: Self::Zip(file), document, globals })
     }
@@ -130,7 +140,9 @@ impl Container {
         let pickle = file.pickle(CONSTANTS, limits)?;
         let mut storages = ZipStorages::new(Arc::clone(file), "constants", limits);
         let globals = Globals::inert();
-        let rules = Rules { globals: &globals, encoding: Encoding::Auto, faults: Faults::Refused };
+        let objects = &Objects::within(limits);
+        let (encoding, faults) = (Encoding::Auto, Faults::Refused);
+        let rules = Rules { globals: &globals, encoding, faults, limits, objects };
         let document = Document::read(pickle, rules, &mut storages);
         document.map(Some).map_err(|error| in_pickle(error, CONSTANTS))
     }
@@ -184,6 +196,10 @@ struct Nesting<'n> {
     /// Bytes of checkpoints inside that may still be opened, at any depth: a pickle can name the same bytes often,
     /// and so can each of those in it.
     left: &'n Cell<usize>,
+    /// Bytes of all pickles read so far.
+    pickle_bytes: &'n Cell<u64>,
+    /// Of all pickles.
+    objects: &'n Objects,
 }
 
 /// Checkpoints in the bytes of checkpoints: one level is what PyTorch writes.
@@ -196,6 +212,14 @@ impl<'n> Nesting<'n> {
             self.left.set(pickle.len().saturating_mul(DEPTH_MAX).saturating_add(1 << 20));
         }
         WithNested { table, nesting: self }
+    }
+
+    /// Counts the bytes of one more pickle.
+    fn pay(self, pickle: &[u8]) -> Result<()> {
+        let read = u64::try_from(pickle.len()).unwrap_or(u64::MAX);
+        let read = self.pickle_bytes.get().saturating_add(read);
+        self.pickle_bytes.set(read);
+        limits::check("the pickle in bytes", "pickle_bytes", read, self.terms.limits.pickle_bytes)
     }
 
     /// Pays for a checkpoint inside, and steps into it.
@@ -223,11 +247,15 @@ struct WithNested<'n, T> {
 }
 
 impl<T: StorageTable> StorageTable for WithNested<'_, T> {
-    fn prepare(&mut self, references: &[&StorageRef]) -> Result<()> {
+    fn wants_all(&self) -> bool {
+        self.table.wants_all()
+    }
+
+    fn prepare(&mut self, references: &[&StorageRef<'_>]) -> Result<()> {
         self.table.prepare(references)
     }
 
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
         self.table.storage(reference)
     }
 
@@ -255,7 +283,7 @@ impl<T: StorageTable> StorageTable for WithNested<'_, T> {
 struct NoStorages;
 
 impl StorageTable for NoStorages {
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
         let what =
             format!("storage {:?} lies outside the pickle, and there is nothing outside it", reference.key);
         Err(Error::from(Reason::Object(what)))

@@ -8,6 +8,7 @@ use super::container::Terms;
 use crate::byte_order::ByteOrder;
 use crate::document;
 use crate::error::{Error, Reason, Result};
+use crate::limits::{Limits, Objects};
 use crate::pickle::{self, Encoding, Graph, Node, NodeId};
 use crate::source::Source;
 use crate::storage::{Description, Span, Storage, fill_vec};
@@ -34,7 +35,9 @@ impl LegacyStream {
     /// Whether a stream begins at `start`: its first pickle is the magic number, in whatever protocol.
     pub(crate) fn begins(source: &dyn Source, start: u64) -> bool {
         let pickle = take(source, start, PREAMBLE).map(|(pickle, _)| pickle);
-        let graph = pickle.and_then(|pickle| pickle::run(pickle, torch::rename, Encoding::Auto).graph);
+        let objects = Objects::within(&Limits::default());
+        let graph =
+            pickle.and_then(|pickle| pickle::run(pickle, torch::rename, Encoding::Auto, &objects).graph);
         graph.is_ok_and(|graph| is_magic(&graph))
     }
 
@@ -78,7 +81,8 @@ pub(super) fn is_magic(graph: &Graph) -> bool {
 
 /// A small pickle before the object.
 pub(super) fn preamble(pickle: Vec<u8>, terms: Terms<'_>, what: &str) -> Result<Graph> {
-    document::graph(pickle, terms.globals, terms.encoding).map_err(|error| error.in_record(what))
+    let objects = Objects::within(terms.limits);
+    document::graph(pickle, terms.globals, terms.encoding, &objects).map_err(|error| error.in_record(what))
 }
 
 /// One pickle of a stream, and where the next thing begins.
@@ -93,8 +97,7 @@ pub(super) fn take(source: &dyn Source, at: u64, limit: u64) -> Result<(Vec<u8>,
 pub(crate) struct LegacyStorages {
     source: Arc<dyn Source>,
     keys_at: u64,
-    expanded_bytes: u64,
-    pickle_bytes: u64,
+    limits: Limits,
     encoding: Encoding,
     /// By key: roots.
     roots: HashMap<String, Storage>,
@@ -110,8 +113,7 @@ impl LegacyStorages {
         Self {
             source: Arc::clone(&stream.source),
             keys_at: stream.keys_at,
-            expanded_bytes: limits.expanded_bytes,
-            pickle_bytes: limits.pickle_bytes,
+            limits: limits.clone(),
             encoding,
             roots: HashMap::new(),
             views: HashMap::new(),
@@ -121,9 +123,10 @@ impl LegacyStorages {
 
     /// The keys in the order in which the storages lie behind them.
     fn keys(&mut self) -> Result<Vec<String>> {
-        let (pickle, at) = take(&*self.source, self.keys_at, self.pickle_bytes)?;
+        let (pickle, at) = take(&*self.source, self.keys_at, self.limits.pickle_bytes)?;
         self.end = at;
-        let graph = document::graph(pickle, &Globals::weights_only(), self.encoding)
+        let objects = Objects::within(&self.limits);
+        let graph = document::graph(pickle, &Globals::weights_only(), self.encoding, &objects)
             .map_err(|error| error.in_record("storage keys"))?;
         let text = |&key: &NodeId| graph.ascii(key).map(str::to_owned);
         match graph.node(graph.root()) {
@@ -136,7 +139,7 @@ impl LegacyStorages {
     }
 
     /// One storage: a count of elements, then the bytes.
-    fn root(&mut self, key: &str, reference: &StorageRef) -> Result<()> {
+    fn root(&mut self, key: &str, reference: &StorageRef<'_>) -> Result<()> {
         let mut count = [0; 8];
         let at = self.end;
         self.source.read_exact_at(&mut count, at).map_err(|error| match error.kind() {
@@ -164,7 +167,7 @@ impl LegacyStorages {
         Ok(())
     }
 
-    fn description(&self, key: &str, reference: &StorageRef, nbytes: u64) -> Description {
+    fn description(&self, key: &str, reference: &StorageRef<'_>, nbytes: u64) -> Description {
         Description {
             key: key.into(),
             dtype: reference.dtype,
@@ -172,16 +175,20 @@ impl LegacyStorages {
             location: reference.location.clone(),
             // Data lies little-endian in every stream, whoever wrote it.
             byte_order: ByteOrder::Little,
-            expanded_bytes: self.expanded_bytes,
+            expanded_bytes: self.limits.expanded_bytes,
         }
     }
 }
 
 impl StorageTable for LegacyStorages {
-    fn prepare(&mut self, references: &[&StorageRef]) -> Result<()> {
-        let mut first: HashMap<&str, &StorageRef> = HashMap::new();
+    fn wants_all(&self) -> bool {
+        true
+    }
+
+    fn prepare(&mut self, references: &[&StorageRef<'_>]) -> Result<()> {
+        let mut first: HashMap<&str, &StorageRef<'_>> = HashMap::new();
         for reference in references {
-            first.entry(reference.key.as_str()).or_insert(reference);
+            first.entry(reference.key).or_insert(reference);
         }
         for key in self.keys()? {
             // A key that nobody refers to has no element size, so what follows it cannot be found.
@@ -201,8 +208,8 @@ impl StorageTable for LegacyStorages {
         Ok(())
     }
 
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
-        let root = self.roots.get(&reference.key).cloned().ok_or_else(|| {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
+        let root = self.roots.get(reference.key).cloned().ok_or_else(|| {
             Reason::Archive(format!("storage {:?} is not among the keys of the legacy stream", reference.key))
         })?;
         let Some(view) = &reference.view else {
@@ -213,7 +220,7 @@ impl StorageTable for LegacyStorages {
             let (numel, dtype) = (reference.numel, reference.dtype_name().into());
             return Err(Reason::RecordSize { found: root.nbytes(), expected, numel, dtype }.into());
         };
-        if let Some(storage) = self.views.get(&view.key) {
+        if let Some(storage) = self.views.get(view.key) {
             return Ok(storage.clone());
         }
         let inside = root.range_of(view.offset, view.numel, reference.dtype);
@@ -226,8 +233,8 @@ impl StorageTable for LegacyStorages {
             ))
             .into());
         };
-        let storage = Storage::part(self.description(&view.key, reference, nbytes), root, start);
-        self.views.insert(view.key.clone(), storage.clone());
+        let storage = Storage::part(self.description(view.key, reference, nbytes), root, start);
+        self.views.insert(view.key.to_owned(), storage.clone());
         Ok(storage)
     }
 }

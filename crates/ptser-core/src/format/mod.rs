@@ -12,6 +12,7 @@ mod zip;
 pub(crate) use container::{Container, Opened, Terms};
 pub(crate) use scan::scan;
 pub use scan::{GlobalScan, ScannedGlobal};
+pub(crate) use zip::{Inflation, ZipFile};
 
 /// The container of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

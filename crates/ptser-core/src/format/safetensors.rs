@@ -36,6 +36,7 @@ pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits) -> Result<Document
         serde_json::from_slice(&header).map_err(|error| malformed(&error.to_string()))?;
     let mut names = Vec::new();
     let mut tensors = Vec::new();
+    let mut total = 0_u64;
     for name in metadata.offset_keys() {
         let Some(info) = metadata.info(&name) else { continue };
         let dtype = dtype(info.dtype).ok_or_else(|| {
@@ -56,6 +57,8 @@ pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits) -> Result<Document
         if u64::try_from(tensor.nbytes()).ok() != Some(nbytes) {
             return Err(malformed("the bytes of a tensor are not those of its shape").in_tensor(&name));
         }
+        total = total.saturating_add(nbytes);
+        limits::check("all storages in bytes", "tensor_bytes", total, limits.tensor_bytes)?;
         let description = Description {
             key: name.as_str().into(),
             dtype: Some(dtype),
@@ -69,7 +72,7 @@ pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits) -> Result<Document
         tensors.push(tensor);
         names.push(name);
     }
-    Document::of_tensors(&names, tensors)
+    Document::of_tensors(&names, tensors, limits)
 }
 
 fn dtype(dtype: Dtype) -> Option<DType> {

@@ -11,7 +11,7 @@ use super::sniff::{Sniffed, sniff};
 use super::tar::{PickleAt, TarFile};
 use super::zip::{CONSTANTS, PICKLE, open_archive, read_pickle};
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::limits::Limits;
+use crate::limits::{Limits, Objects};
 use crate::pickle::{self, Graph, Node, NodeId};
 use crate::source::{MemorySource, Source};
 use crate::storage::fill_vec;
@@ -84,6 +84,7 @@ pub(crate) fn scan(source: Arc<dyn Source>, terms: Terms<'_>) -> Result<GlobalSc
         error: None,
         waiting: VecDeque::new(),
         left: 1 << 20,
+        objects: Objects::within(limits),
     };
     let format = scanner.container(&source, &Place::default())?;
     while let Some((bytes, place)) = scanner.waiting.pop_front() {
@@ -147,6 +148,8 @@ struct Scanner<'s> {
     /// Bytes of such checkpoints that may still be looked at: pickles can name the same bytes often, and so can each
     /// of those in them.
     left: usize,
+    /// Of all pickles.
+    objects: Objects,
 }
 
 /// Pickles of a legacy stream: the magic number, the protocol, the system, the object, the storages' keys.
@@ -192,7 +195,7 @@ impl Scanner<'_> {
                 continue;
             }
             let place = place.in_record(record);
-            match read_pickle(&archive, &**source, record, self.limits) {
+            match read_pickle(&archive, &**source, record, self.limits, false) {
                 Ok(pickle) => drop(self.pickle(pickle, &place)),
                 Err(error) => self.note_or_fail(error, &place)?,
             }
@@ -262,7 +265,7 @@ impl Scanner<'_> {
 
     fn pickle(&mut self, pickle: Vec<u8>, place: &Place) -> Graph {
         let size = pickle.len();
-        let scan = pickle::scan(pickle, torch::rename);
+        let scan = pickle::scan(pickle, torch::rename, &self.objects);
         for (symbol, spelled) in scan.names() {
             let at = u64::try_from(symbol.at).unwrap_or(u64::MAX);
             self.global(&symbol.module, &symbol.full, spelled, &place.at(place.offset.saturating_add(at)));

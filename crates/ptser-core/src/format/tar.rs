@@ -317,10 +317,10 @@ impl<'p> Part<'p> {
 }
 
 impl StorageTable for TarFile {
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
         let found = self
             .storages
-            .get(&reference.key)
+            .get(reference.key)
             .filter(|storage| reference.nbytes().ok() == Some(storage.nbytes()));
         found.cloned().ok_or_else(|| {
             malformed(format!("there is no storage {} of {} elements", reference.key, reference.numel))

@@ -1,16 +1,19 @@
 //! The zip archive of torch 1.6 and later.
 
+use std::hash::BuildHasher;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use super::Format;
 use super::container::Terms;
 use super::foreign::archive_error;
-use crate::archive::{Archive, Compression, Record};
+use crate::archive::{Archive, Compression, Crc, Record, check_crc};
 use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
-use crate::location::Location;
 use crate::source::Source;
 use crate::storage::{Content, Description, Storage};
 use crate::torch::{StorageRef, StorageTable};
@@ -21,6 +24,7 @@ pub(crate) struct ZipFile {
     archive: Archive,
     format: Format,
     byte_order: ByteOrder,
+    verify_crc: bool,
 }
 
 pub(super) const PICKLE: &str = "data.pkl";
@@ -43,7 +47,8 @@ impl ZipFile {
     /// Reads the directory and the records that say what the archive is.
     pub(crate) fn open(source: Arc<dyn Source>, terms: Terms<'_>) -> Result<Self> {
         let archive = open_archive(&*source, terms.limits)?;
-        let mut file = Self { source, archive, format: Format::Zip, byte_order: terms.byte_order };
+        let Terms { byte_order, verify_crc, .. } = terms;
+        let mut file = Self { source, archive, format: Format::Zip, byte_order, verify_crc };
         if file.archive.find(CONSTANTS).is_some() {
             file.format = Format::TorchScript;
         }
@@ -95,7 +100,8 @@ impl ZipFile {
                 Error::from(Reason::Record(format!("{} bytes for a word", record.size))).in_record(name)
             );
         }
-        let content = record.read_all(&*self.source).map_err(|error| error.in_record(name))?;
+        let content =
+            read_whole(record, &*self.source, self.verify_crc).map_err(|error| error.in_record(name))?;
         Ok(String::from_utf8_lossy(&content).into_owned())
     }
 
@@ -106,7 +112,7 @@ impl ZipFile {
 
     /// The bytes of a record that holds a pickle.
     pub(crate) fn pickle(&self, record: &str, limits: &Limits) -> Result<Vec<u8>> {
-        read_pickle(&self.archive, &*self.source, record, limits)
+        read_pickle(&self.archive, &*self.source, record, limits, self.verify_crc)
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -115,6 +121,10 @@ impl ZipFile {
 
     pub(crate) fn byte_order(&self) -> ByteOrder {
         self.byte_order
+    }
+
+    pub(crate) fn source(&self) -> &dyn Source {
+        &*self.source
     }
 
     pub(crate) fn archive(&self) -> &Archive {
@@ -158,17 +168,42 @@ pub(super) fn read_pickle(
     source: &dyn Source,
     name: &str,
     limits: &Limits,
+    verify_crc: bool,
 ) -> Result<Vec<u8>> {
     let record = archive.expect(name)?;
     let read = || {
         limits::check("the pickle in bytes", "pickle_bytes", record.size, limits.pickle_bytes)?;
-        if record.size > 1 << 20 && record.compression == Compression::Deflated {
-            let ratio = record.size.checked_div(record.stored_size).unwrap_or(u64::MAX);
-            limits::check("the inflation of the pickle", "inflation_ratio", ratio, limits.inflation_ratio)?;
+        if record.compression == Compression::Deflated {
+            let Record { size, stored_size, .. } = *record;
+            let allowed = limits.inflation_ratio;
+            check_ratio("the inflation of the pickle", size, stored_size, FREE_PICKLE, allowed)?;
         }
-        record.read_all(source)
+        read_whole(record, source, verify_crc)
     };
     read().map_err(|error: Error| error.in_record(name))
+}
+
+/// All of a record.
+fn read_whole(record: &Record, source: &dyn Source, verify_crc: bool) -> Result<Vec<u8>> {
+    let content = record.read_all(source)?;
+    if verify_crc && record.crc32 != 0 {
+        check_crc(record.crc32, crc32fast::hash(&content))?;
+    }
+    Ok(content)
+}
+
+/// Bytes that a deflated pickle may have, however few there are of it in the file.
+const FREE_PICKLE: u64 = 1 << 20;
+/// And other deflated records: zeros deflate to a thousandth.
+const FREE_STORAGES: u64 = 1 << 30;
+
+/// Refuses bytes that are stored in too few, beyond so many.
+fn check_ratio(what: &'static str, size: u64, stored: u64, free: u64, allowed: u64) -> Result<()> {
+    if size <= free {
+        return Ok(());
+    }
+    let ratio = size.checked_div(stored).unwrap_or(u64::MAX);
+    limits::check(what, "inflation_ratio", ratio, allowed)
 }
 
 /// Answers the persistent ids of a pickle in an archive.
@@ -176,65 +211,111 @@ pub(crate) struct ZipStorages {
     file: Arc<ZipFile>,
     /// The folder that the storages lie in.
     folder: &'static str,
-    expanded_bytes: u64,
+    limits: Limits,
+    inflation: Inflation,
     /// By key, so that each is made once.
-    made: std::collections::HashMap<String, Storage>,
+    made: HashTable<Storage>,
+    hasher: RandomState,
+    /// The name of the record that was asked for last.
+    name: String,
 }
 
 impl ZipStorages {
     pub(crate) fn new(file: Arc<ZipFile>, folder: &'static str, limits: &Limits) -> Self {
-        Self { file, folder, expanded_bytes: limits.expanded_bytes, made: std::collections::HashMap::new() }
+        Self {
+            file,
+            folder,
+            limits: limits.clone(),
+            inflation: Inflation::default(),
+            made: HashTable::new(),
+            hasher: RandomState::default(),
+            name: String::new(),
+        }
     }
 }
 
 impl StorageTable for ZipStorages {
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage> {
-        let name = format!("{}/{}", self.folder, reference.key);
-        self.find(&name, reference).map_err(|error| error.in_record(&name))
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
+        let mut name = std::mem::take(&mut self.name);
+        name.clear();
+        name.extend([self.folder, "/", reference.key]);
+        let storage = self.find(&name, reference).map_err(|error| error.in_record(&name));
+        self.name = name;
+        storage
     }
 }
 
 impl ZipStorages {
-    fn find(&mut self, name: &str, reference: &StorageRef) -> Result<Storage> {
+    fn find(&mut self, name: &str, reference: &StorageRef<'_>) -> Result<Storage> {
         let nbytes = reference.nbytes()?;
-        if let Some(storage) = self.made.get(&reference.key) {
+        let hash = self.hasher.hash_one(reference.key);
+        if let Some(storage) = self.made.find(hash, |storage| storage.key() == reference.key) {
             // A second name for the same bytes must claim all of them, as the first did.
             check_size(reference, nbytes, storage.nbytes())?;
             return Ok(storage.clone());
         }
         let description = Description {
-            key: reference.key.as_str().into(),
+            key: reference.key.into(),
             dtype: reference.dtype,
             nbytes,
             location: reference.location.clone(),
             byte_order: self.file.byte_order,
-            expanded_bytes: self.expanded_bytes,
+            expanded_bytes: self.limits.expanded_bytes,
         };
         // TorchScript keeps the storages of meta tensors, and writes nothing into their records.
-        let meta = self.file.format == Format::TorchScript && reference.location == Location::meta();
+        let meta = self.file.format == Format::TorchScript && reference.location.as_str() == "meta";
         let storage = if meta {
             Storage::new(description, MetaContent { name: name.to_owned() })
         } else {
             Storage::new(description, self.content(name, reference, nbytes)?)
         };
-        self.made.insert(reference.key.clone(), storage.clone());
+        let hasher = &self.hasher;
+        self.made.insert_unique(hash, storage.clone(), |storage| hasher.hash_one(storage.key()));
         Ok(storage)
     }
 
-    fn content(&self, name: &str, reference: &StorageRef, nbytes: u64) -> Result<RecordContent> {
+    fn content(&mut self, name: &str, reference: &StorageRef<'_>, nbytes: u64) -> Result<RecordContent> {
         let missing = || Reason::MissingRecord { name: name.to_owned() };
         let place = self.file.archive.place(name).ok_or_else(missing)?;
-        let content = RecordContent { file: Arc::clone(&self.file), place };
+        let mut content = RecordContent { file: Arc::clone(&self.file), place, crc: None };
+        if self.file.verify_crc {
+            content.crc = content.record_of().map(Crc::of)?.map(Box::new);
+        }
         let record = content.record_of()?;
         check_size(reference, nbytes, record.size)?;
-        if let Compression::Unsupported(why) = record.compression {
-            return Err(Reason::Unsupported(why.into()).into());
+        match record.compression {
+            Compression::Stored => {}
+            Compression::Deflated => self.inflation.add(record, &self.limits)?,
+            Compression::Unsupported(why) => return Err(Reason::Unsupported(why.into()).into()),
         }
         Ok(content)
     }
 }
 
-fn check_size(reference: &StorageRef, expected: u64, found: u64) -> Result<()> {
+/// Bytes of deflated records so far: inflated, and as they are stored.
+#[derive(Default)]
+pub(crate) struct Inflation {
+    inflated: u64,
+    stored: u64,
+}
+
+impl Inflation {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// `LimitExceeded` where all together are too large, or too large for what they are stored in.
+    pub(crate) fn add(&mut self, record: &Record, limits: &Limits) -> Result<()> {
+        let inflated = self.inflated.saturating_add(record.size);
+        let stored = self.stored.saturating_add(record.stored_size);
+        *self = Self { inflated, stored };
+        let what = "the deflated records inflated, in bytes,";
+        limits::check(what, "inflated_bytes", inflated, limits.inflated_bytes)?;
+        let what = "the inflation of the records";
+        check_ratio(what, inflated, stored, FREE_STORAGES, limits.inflation_ratio)
+    }
+}
+
+fn check_size(reference: &StorageRef<'_>, expected: u64, found: u64) -> Result<()> {
     if expected == found {
         return Ok(());
     }
@@ -283,6 +364,8 @@ impl Content for MetaContent {
 struct RecordContent {
     file: Arc<ZipFile>,
     place: usize,
+    /// Where it is to be checked.
+    crc: Option<Box<Crc>>,
 }
 
 impl RecordContent {
@@ -290,15 +373,33 @@ impl RecordContent {
         let record = self.file.archive.records().get(self.place);
         record.ok_or_else(|| Reason::MissingRecord { name: self.place.to_string() }.into())
     }
+
+    fn note(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.crc.as_ref().map_or(Ok(()), |crc| crc.note(offset, bytes))
+    }
 }
 
 impl Content for RecordContent {
     fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
-        self.record_of()?.read(&*self.file.source, offset, buf)
+        let bytes = self.record_of()?.read(&*self.file.source, offset, buf)?;
+        self.note(offset, bytes)?;
+        Ok(bytes)
     }
 
     fn bytes(&self) -> Result<Option<&[u8]>> {
-        self.record_of()?.bytes(&*self.file.source)
+        let bytes = self.record_of()?.bytes(&*self.file.source)?;
+        bytes.map_or(Ok(()), |bytes| self.note(0, bytes))?;
+        Ok(bytes)
+    }
+
+    fn for_each_piece(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
+        let record = self.record_of().ok().filter(|record| record.compression == Compression::Deflated)?;
+        let mut offset = 0_u64;
+        Some(record.for_each_piece(&*self.file.source, &mut |piece| {
+            self.note(offset, piece)?;
+            offset = offset.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            take(piece)
+        }))
     }
 
     fn is_mapped(&self) -> bool {
@@ -319,6 +420,7 @@ impl Content for RecordContent {
             return Err(Reason::Misuse("a deflated record cannot be written in place".into()).into());
         }
         let at = record.data_at(&*self.file.source)?.saturating_add(offset);
+        self.crc.iter().for_each(|crc| crc.forget());
         Ok(self.file.source.write_all_at(bytes, at)?)
     }
 

@@ -3,6 +3,7 @@
 use super::graph::{Call, More, Node, NodeId, Object, Run, Symbol, SymbolId, index};
 use super::machine::Machine;
 use crate::error::{Error, Reason, Result};
+use crate::memory::{push, reserve};
 
 /// Bytes of a module's name, or of a name in it: each mention of a global is compared anew.
 pub(super) const NAME_MAX: usize = 4096;
@@ -31,7 +32,10 @@ impl Machine<'_> {
 
     fn push_run(&mut self, height: usize, node: fn(Run) -> Node) -> Result<()> {
         let run = Run::new(self.children.len(), self.stack.len().saturating_sub(height))?;
-        self.children.extend(self.stack.drain(height..));
+        let members = self.stack.get(height..).unwrap_or_default();
+        reserve(&mut self.children, members.len())?;
+        self.children.extend_from_slice(members);
+        self.stack.truncate(height);
         self.push(node(run))
     }
 
@@ -50,7 +54,7 @@ impl Machine<'_> {
 
     pub(super) fn push_container(&mut self, members: Vec<NodeId>, node: fn(u32) -> Node) -> Result<()> {
         let place = u32::try_from(self.containers.len()).map_err(|_| too_many("containers"))?;
-        self.containers.push(members);
+        push(&mut self.containers, members)?;
         self.push(node(place))
     }
 
@@ -59,7 +63,8 @@ impl Machine<'_> {
         let target = height.checked_sub(1).filter(|&place| place >= self.floor());
         let target =
             target.and_then(|place| self.stack.get(place)).copied().ok_or_else(|| self.underflow())?;
-        grow.check(self.stack.len().saturating_sub(height))?;
+        let count = self.stack.len().saturating_sub(height);
+        grow.check(count)?;
         let node = self.node(target);
         let members = self.stack.drain(height..);
         match (grow, node) {
@@ -67,16 +72,19 @@ impl Machine<'_> {
             | (Grow::Set, Node::Set(place))
             | (Grow::Dict, Node::Dict(place)) => {
                 if let Some(container) = self.containers.get_mut(index(place)) {
+                    reserve(container, count)?;
                     container.extend(members);
                 }
             }
             (_, Node::Object(place)) => {
                 if let Some(object) = self.objects.get_mut(index(place)) {
                     let more = object.more.get_or_insert_default();
-                    match grow {
-                        Grow::List | Grow::Set => more.items.extend(members),
-                        Grow::Dict => more.entries.extend(members),
-                    }
+                    let added = match grow {
+                        Grow::List | Grow::Set => &mut more.items,
+                        Grow::Dict => &mut more.entries,
+                    };
+                    reserve(added, count)?;
+                    added.extend(members);
                 }
             }
             _ => return Err(grow.misfit()),
@@ -129,11 +137,11 @@ impl Machine<'_> {
     }
 
     fn push_object(&mut self, object: Object) -> Result<()> {
-        if self.nodes.get(index(object.args.0)).is_none_or(|args| !matches!(args, Node::Tuple(_))) {
+        if self.nodes.get(object.args.place()).is_none_or(|args| !matches!(args, Node::Tuple(_))) {
             return Err(Reason::Pickle("the arguments of a call are not a tuple".into()).into());
         }
         let place = u32::try_from(self.objects.len()).map_err(|_| too_many("calls"))?;
-        self.objects.push(object);
+        push(&mut self.objects, object)?;
         self.push(Node::Object(place))
     }
 

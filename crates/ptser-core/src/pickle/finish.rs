@@ -1,8 +1,12 @@
 //! What Python's dicts and sets do while they are filled, done once the graph is whole: keys that cannot be
 //! hashed are refused, and of equal keys the last value stands at the first place.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use foldhash::{HashMap, HashMapExt};
+use hashbrown::HashTable;
 
 use super::graph::{Graph, Node, NodeId, Span, index};
 use crate::error::{Error, Reason, Result};
@@ -20,9 +24,10 @@ pub(super) fn settle_keys(graph: &mut Graph) -> Result<()> {
 fn settle_all(graph: &Graph, containers: &mut [Vec<NodeId>], objects: &mut [super::Object]) -> Result<()> {
     let mut keys = Keys {
         graph,
-        texts: HashMap::new(),
-        first: vec![None; graph.nodes.len()],
-        met: vec![0; graph.nodes.len()],
+        texts: Vec::new(),
+        places: HashTable::new(),
+        hasher: RandomState::default(),
+        long: HashMap::new(),
         round: 0,
         left: graph.weight().saturating_mul(16).saturating_add(1 << 20),
     };
@@ -45,17 +50,28 @@ fn settle_all(graph: &Graph, containers: &mut [Vec<NodeId>], objects: &mut [supe
 /// What is known of the keys of a graph.
 struct Keys<'g> {
     graph: &'g Graph,
-    /// The first node of each text.
-    texts: HashMap<&'g [u8], NodeId>,
-    /// For each node that is text and was met, the first node with the same text: so that texts are compared
-    /// once, however many dicts share them.
-    first: Vec<Option<NodeId>>,
-    /// The round in which each first node was met last.
-    met: Vec<u32>,
+    /// The texts that are keys, each once.
+    texts: Vec<Text<'g>>,
+    /// Places in `texts`.
+    places: HashTable<usize>,
+    hasher: RandomState,
+    /// The place in `texts` of each node that is a long text, so that these are compared once, however many dicts share
+    /// them.
+    long: HashMap<NodeId, usize>,
     round: u32,
     /// Bytes that may still be written to compare other keys, which can share members as often as they like.
     left: usize,
 }
+
+/// One text.
+struct Text<'g> {
+    bytes: &'g [u8],
+    /// The round in which it was met last.
+    met: u32,
+}
+
+/// Bytes of a text that is compared anew for each dict.
+const SHORT: usize = 256;
 
 impl<'g> Keys<'g> {
     /// Drops repeated keys from `members`, keys (and values) in turn.
@@ -97,23 +113,34 @@ impl<'g> Keys<'g> {
         self.round = self.round.wrapping_add(1);
         members.iter().step_by(step).all(|&key| {
             let Node::Str(span) = self.graph.node(key) else { return false };
-            let first = self.first(key, span);
-            self.met
-                .get_mut(first.place())
-                .is_some_and(|met| std::mem::replace(met, self.round) != self.round)
+            let place = self.text(key, span);
+            let round = self.round;
+            self.texts.get_mut(place).is_some_and(|text| std::mem::replace(&mut text.met, round) != round)
         })
     }
 
-    /// The first node that has the same text.
-    fn first(&mut self, key: NodeId, text: Span) -> NodeId {
-        if let Some(Some(first)) = self.first.get(key.place()) {
-            return *first;
+    /// The place of a text.
+    fn text(&mut self, key: NodeId, span: Span) -> usize {
+        let bytes = self.graph.bytes(span);
+        if let Some(place) = self.long.get(&key).filter(|_| bytes.len() > SHORT) {
+            return *place;
         }
-        let first = *self.texts.entry(self.graph.bytes(text)).or_insert(key);
-        if let Some(known) = self.first.get_mut(key.place()) {
-            *known = Some(first);
+        let Self { texts, places, hasher, .. } = self;
+        let hash = hasher.hash_one(bytes);
+        let bytes_at = |place: &usize| texts.get(*place).map_or(&[][..], |text| text.bytes);
+        let place = match places.find(hash, |place| bytes_at(place) == bytes) {
+            Some(place) => *place,
+            None => {
+                let place = texts.len();
+                places.insert_unique(hash, place, |place| hasher.hash_one(bytes_at(place)));
+                texts.push(Text { bytes, met: 0 });
+                place
+            }
+        };
+        if bytes.len() > SHORT {
+            self.long.insert(key, place);
         }
-        first
+        place
     }
 
     /// Writes bytes that are equal for keys that Python takes for equal.
@@ -129,12 +156,12 @@ impl<'g> Keys<'g> {
                 Node::Int(number) => int(out, number),
                 Node::Float(float) => match whole(float) {
                     Some(number) => int(out, number),
-                    None if float.is_nan() => tagged(out, b'N', &id.0.to_le_bytes()),
+                    None if float.is_nan() => tagged(out, b'N', &id.number().to_le_bytes()),
                     None => tagged(out, b'f', &float.to_le_bytes()),
                 },
                 Node::Str(span) => {
-                    let first = self.first(id, span);
-                    tagged(out, b's', &first.0.to_le_bytes());
+                    let place = self.text(id, span);
+                    tagged(out, b's', &place.to_le_bytes());
                 }
                 Node::Long(span) | Node::Surrogates(span) | Node::Bytes(span) => {
                     self.pay(span.len())?;
@@ -152,7 +179,7 @@ impl<'g> Keys<'g> {
                 }
                 Node::Global(symbol) => tagged(out, b'g', &symbol.0.to_le_bytes()),
                 Node::FrozenSet(_) | Node::Object(_) | Node::PersistentId(_) => {
-                    tagged(out, b'o', &id.0.to_le_bytes())
+                    tagged(out, b'o', &id.number().to_le_bytes())
                 }
                 Node::List(_) => return Err(unhashable("list")),
                 Node::Dict(_) => return Err(unhashable("dict")),

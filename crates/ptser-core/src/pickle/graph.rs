@@ -2,12 +2,13 @@
 //! sharing and cycles cost nothing and nothing is ever called.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use crate::error::{Reason, Result};
 
-/// Names a node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct NodeId(pub(super) u32);
+/// Names a node: its place in the arena plus one, so that an absent one takes no more room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NodeId(NonZeroU32);
 
 /// Names a global.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,6 +122,7 @@ pub(crate) struct Graph {
 }
 
 impl Span {
+    #[inline]
     pub(super) fn new(start: usize, len: usize) -> Result<Self> {
         let end = start.checked_add(len).and_then(|end| u32::try_from(end).ok());
         match (u32::try_from(start), u32::try_from(len), end) {
@@ -141,12 +143,14 @@ impl Span {
     }
 
     /// Bytes in the span.
+    #[inline]
     pub(crate) fn len(self) -> usize {
         index(self.len)
     }
 }
 
 impl Run {
+    #[inline]
     pub(super) fn new(start: usize, len: usize) -> Result<Self> {
         let Span { start, len } = Span::new(start, len)?;
         Ok(Self { start, len })
@@ -154,6 +158,7 @@ impl Run {
 }
 
 /// Every number in the graph fits `u32`, which fits `usize` wherever this crate compiles.
+#[inline]
 pub(super) fn index(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
@@ -270,15 +275,17 @@ impl Graph {
         self.root
     }
 
+    #[inline]
     pub(crate) fn node(&self, id: NodeId) -> Node {
-        self.nodes.get(index(id.0)).copied().unwrap_or(Node::None)
+        self.nodes.get(id.place()).copied().unwrap_or(Node::None)
     }
 
     /// Every node, in order of appearance.
     pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<'_> {
-        (0..).map(NodeId).take(self.nodes.len())
+        (1..).filter_map(NonZeroU32::new).map(NodeId).take(self.nodes.len())
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -293,6 +300,7 @@ impl Graph {
         members.fold(0, usize::saturating_add)
     }
 
+    #[inline]
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         let start = index(span.start);
         let (bytes, start) = match start.checked_sub(self.pickle.len()) {
@@ -303,6 +311,7 @@ impl Graph {
     }
 
     /// The text of a `Str` node; empty for a span that is none.
+    #[inline]
     pub(crate) fn text(&self, span: Span) -> &str {
         std::str::from_utf8(self.bytes(span)).unwrap_or_default()
     }
@@ -315,7 +324,13 @@ impl Graph {
         }
     }
 
+    /// Whether a node is this text, which is ASCII; also where what Python 2 wrote is kept as bytes.
+    pub(crate) fn is_text(&self, id: NodeId, text: &[u8]) -> bool {
+        matches!(self.node(id), Node::Str(span) | Node::Bytes(span) if self.bytes(span) == text)
+    }
+
     /// The text of a node that is text.
+    #[inline]
     pub(crate) fn str(&self, id: NodeId) -> Option<&str> {
         match self.node(id) {
             Node::Str(span) => Some(self.text(span)),
@@ -324,6 +339,7 @@ impl Graph {
     }
 
     /// The members of a tuple, list, set or frozenset; keys and values in turn for a dict; else nothing.
+    #[inline]
     pub(crate) fn members(&self, id: NodeId) -> &[NodeId] {
         match self.node(id) {
             Node::Tuple(run) | Node::FrozenSet(run) => self.run(run),
@@ -333,6 +349,7 @@ impl Graph {
     }
 
     /// The members of a tuple.
+    #[inline]
     pub(crate) fn tuple(&self, id: NodeId) -> Option<&[NodeId]> {
         match self.node(id) {
             Node::Tuple(run) => Some(self.run(run)),
@@ -340,11 +357,13 @@ impl Graph {
         }
     }
 
+    #[inline]
     fn run(&self, run: Run) -> &[NodeId] {
         let start = index(run.start);
         self.children.get(start..start.saturating_add(index(run.len))).unwrap_or_default()
     }
 
+    #[inline]
     fn container(&self, place: u32) -> &[NodeId] {
         self.containers.get(index(place)).map_or(&[], Vec::as_slice)
     }
@@ -354,6 +373,7 @@ impl Graph {
     }
 
     /// The object of an `Object` node, and its place in [`objects`](Self::objects).
+    #[inline]
     pub(crate) fn object(&self, id: NodeId) -> Option<(usize, &Object)> {
         match self.node(id) {
             Node::Object(place) => Some((index(place), self.objects.get(index(place))?)),
@@ -398,8 +418,8 @@ impl Graph {
 
     /// Every persistent id, in order of appearance.
     pub(crate) fn persistent_ids(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
-        self.nodes.iter().zip(0..).filter_map(|(node, id)| match node {
-            Node::PersistentId(pid) => Some((NodeId(id), *pid)),
+        self.nodes.iter().zip(self.ids()).filter_map(|(node, id)| match node {
+            Node::PersistentId(pid) => Some((id, *pid)),
             _ => None,
         })
     }
@@ -407,19 +427,35 @@ impl Graph {
 
 impl NodeId {
     /// The id of the node at a place in the arena.
+    #[inline]
     pub(crate) fn at(place: usize) -> Result<Self> {
-        let id = u32::try_from(place).map_err(|_| Reason::Unsupported("more than 2^32 objects".into()))?;
-        Ok(Self(id))
+        let number =
+            u32::try_from(place).ok().and_then(|place| place.checked_add(1)).and_then(NonZeroU32::new);
+        number.map(Self).ok_or_else(|| Reason::Unsupported("2^32 objects or more".into()).into())
     }
 
     /// The place of the node in the arena.
+    #[inline]
     pub(crate) fn place(self) -> usize {
-        index(self.0)
+        index(self.0.get().saturating_sub(1))
+    }
+
+    /// A number that is no other node's.
+    pub(super) fn number(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl Default for NodeId {
+    /// The first node.
+    fn default() -> Self {
+        Self(NonZeroU32::MIN)
     }
 }
 
 impl SymbolId {
     /// The place in [`Graph::symbols`].
+    #[inline]
     pub(crate) fn place(self) -> usize {
         index(self.0)
     }

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use super::build::Grow;
 use super::encoding::Encoding;
-use super::graph::{Graph, Node, NodeId, Object, Symbol, SymbolId, index};
+use super::graph::{Graph, Node, NodeId, Object, Run, Symbol, SymbolId};
 use super::memo::Memo;
 use super::reader::Reader;
 use super::{finish, opcode as op, text};
 use crate::error::{Error, Reason, Result};
+use crate::limits::Objects;
+use crate::memory::push;
 
 /// What became of a pickle.
 pub(crate) struct Outcome {
@@ -20,10 +22,11 @@ pub(crate) struct Outcome {
 /// Maps a global's name, as Python 3 maps the names that Python 2 wrote.
 pub(crate) type RenameGlobal = fn(&str, &str) -> (String, String);
 
-/// Reads one pickle, up to its `STOP`; bytes behind it are ignored.
-pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding) -> Outcome {
-    let mut machine = Machine::new(&pickle, rename, encoding);
+/// Reads one pickle up to its `STOP`, and counts its objects; bytes behind it are ignored.
+pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding, objects: &Objects) -> Outcome {
+    let mut machine = Machine::new(&pickle, rename, encoding, objects);
     let ended = machine.run().map_err(|error| error.at(to_u64(machine.opcode_at)));
+    machine.objects_counted.add(to_u64(machine.nodes.len()));
     let Machine { heap, nodes, children, containers, objects, symbols, spellings, protocol, .. } = machine;
     match ended {
         Err(error) => Outcome { graph: Err(error), symbols_on_error: symbols },
@@ -48,6 +51,7 @@ pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding) -> 
     }
 }
 
+#[inline]
 pub(super) fn to_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
@@ -57,6 +61,7 @@ pub(super) struct Machine<'p> {
     pub(super) pickle_len: usize,
     pub(super) rename: RenameGlobal,
     pub(super) encoding: Encoding,
+    objects_counted: &'p Objects,
     pub(super) opcode_at: usize,
     pub(super) protocol: u8,
     pub(super) stack: Vec<NodeId>,
@@ -65,6 +70,8 @@ pub(super) struct Machine<'p> {
     pub(super) memo: Memo,
     pub(super) heap: Vec<u8>,
     pub(super) nodes: Vec<Node>,
+    /// The nodes of what Python has once, by [`One`].
+    ones: [Option<NodeId>; 260],
     pub(super) children: Vec<NodeId>,
     pub(super) containers: Vec<Vec<NodeId>>,
     pub(super) objects: Vec<Object>,
@@ -74,13 +81,30 @@ pub(super) struct Machine<'p> {
     pub(super) symbol_ids: HashMap<Box<str>, HashMap<Box<str>, SymbolId>>,
 }
 
+/// A value that Python has once, however often it is named.
+#[derive(Clone, Copy)]
+enum One {
+    None,
+    False,
+    True,
+    Int(u8),
+    /// The empty one.
+    Tuple,
+}
+
 impl<'p> Machine<'p> {
-    pub(super) fn new(pickle: &'p [u8], rename: RenameGlobal, encoding: Encoding) -> Self {
+    pub(super) fn new(
+        pickle: &'p [u8],
+        rename: RenameGlobal,
+        encoding: Encoding,
+        objects_counted: &'p Objects,
+    ) -> Self {
         Self {
             reader: Reader::new(pickle),
             pickle_len: pickle.len(),
             rename,
             encoding,
+            objects_counted,
             opcode_at: 0,
             protocol: 0,
             stack: Vec::new(),
@@ -88,6 +112,7 @@ impl<'p> Machine<'p> {
             memo: Memo::default(),
             heap: Vec::new(),
             nodes: Vec::new(),
+            ones: [None; 260],
             children: Vec::new(),
             containers: Vec::new(),
             objects: Vec::new(),
@@ -115,11 +140,11 @@ impl<'p> Machine<'p> {
             op::PROTO => self.proto(),
             op::FRAME => self.frame(),
 
-            op::NONE => self.push(Node::None),
-            op::NEWTRUE => self.push(Node::Bool(true)),
-            op::NEWFALSE => self.push(Node::Bool(false)),
+            op::NONE => self.push_one(One::None),
+            op::NEWTRUE => self.push_one(One::True),
+            op::NEWFALSE => self.push_one(One::False),
             op::BININT => self.reader.i32().and_then(|int| self.push(Node::Int(int.into()))),
-            op::BININT1 => self.reader.byte().and_then(|int| self.push(Node::Int(int.into()))),
+            op::BININT1 => self.reader.byte().and_then(|int| self.push_one(One::Int(int))),
             op::BININT2 => self.reader.u16().and_then(|int| self.push(Node::Int(int.into()))),
             op::LONG1 => self.reader.byte().and_then(|len| self.long(len.into())),
             op::LONG4 => self.reader.i32().and_then(|len| self.long4(len)),
@@ -142,7 +167,7 @@ impl<'p> Machine<'p> {
             op::BINBYTES8 => self.reader.u64().and_then(|len| self.bytes(len, Node::Bytes)),
             op::BYTEARRAY8 => self.reader.u64().and_then(|len| self.bytes(len, Node::ByteArray)),
 
-            op::EMPTY_TUPLE => self.tuple(0),
+            op::EMPTY_TUPLE => self.push_one(One::Tuple),
             op::TUPLE1 => self.tuple(1),
             op::TUPLE2 => self.tuple(2),
             op::TUPLE3 => self.tuple(3),
@@ -159,13 +184,10 @@ impl<'p> Machine<'p> {
             op::SETITEMS => self.mark().and_then(|height| self.grow(Grow::Dict, height)),
             op::ADDITEMS => self.mark().and_then(|height| self.grow(Grow::Set, height)),
 
-            op::MARK => {
-                self.marks.push(self.stack.len());
-                Ok(())
-            }
+            op::MARK => push(&mut self.marks, self.stack.len()),
             op::POP => self.pop_or_mark(),
             op::POP_MARK => self.mark().map(|height| self.stack.truncate(height)),
-            op::DUP => self.top().map(|id| self.stack.push(id)),
+            op::DUP => self.top().and_then(|id| push(&mut self.stack, id)),
             op::BINPUT => self.reader.byte().and_then(|key| self.put(key.into())),
             op::LONG_BINPUT => self.reader.u32().and_then(|key| self.put(key.into())),
             op::PUT => self.reader.line().and_then(|(line, _)| self.put(text::memo_index(line)?)),
@@ -219,14 +241,42 @@ impl<'p> Machine<'p> {
 
     // Stack and arena.
 
+    #[inline]
     pub(super) fn push(&mut self, node: Node) -> Result<()> {
         let id = NodeId::at(self.nodes.len())?;
-        self.nodes.push(node);
-        self.stack.push(id);
+        self.objects_counted.check(to_u64(self.nodes.len()).saturating_add(1))?;
+        push(&mut self.nodes, node)?;
+        push(&mut self.stack, id)
+    }
+
+    /// Pushes one of the values that Python has once.
+    #[inline]
+    fn push_one(&mut self, one: One) -> Result<()> {
+        let place = usize::from(match one {
+            One::Int(int) => u16::from(int),
+            One::None => 256,
+            One::False => 257,
+            One::True => 258,
+            One::Tuple => 259,
+        });
+        if let Some(Some(id)) = self.ones.get(place) {
+            return push(&mut self.stack, *id);
+        }
+        self.push(match one {
+            One::Int(int) => Node::Int(int.into()),
+            One::None => Node::None,
+            One::False => Node::Bool(false),
+            One::True => Node::Bool(true),
+            One::Tuple => Node::Tuple(Run::new(0, 0)?),
+        })?;
+        if let Some(one) = self.ones.get_mut(place) {
+            *one = self.stack.last().copied();
+        }
         Ok(())
     }
 
     /// The lowest height the stack may sink to before the innermost open `MARK` is in the way.
+    #[inline]
     pub(super) fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -236,6 +286,7 @@ impl<'p> Machine<'p> {
         Reason::Pickle(format!("an opcode needs more values than there are: {what}")).into()
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Result<NodeId> {
         if self.stack.len() <= self.floor() {
             return Err(self.underflow());
@@ -243,6 +294,7 @@ impl<'p> Machine<'p> {
         self.stack.pop().ok_or_else(|| self.underflow())
     }
 
+    #[inline]
     pub(super) fn top(&self) -> Result<NodeId> {
         if self.stack.len() <= self.floor() {
             return Err(self.underflow());
@@ -259,6 +311,7 @@ impl<'p> Machine<'p> {
     }
 
     /// Closes the innermost `MARK`, and gives the height of the stack at it.
+    #[inline]
     pub(super) fn mark(&mut self) -> Result<usize> {
         let Some(height) = self.marks.pop() else {
             return Err(Reason::Pickle("an opcode needs a MARK, and none is open".into()).into());
@@ -266,19 +319,20 @@ impl<'p> Machine<'p> {
         Ok(height.min(self.stack.len()))
     }
 
+    #[inline]
     fn put(&mut self, key: u64) -> Result<()> {
         let id = self.top()?;
-        self.memo.put(key, id);
-        Ok(())
+        self.memo.put(key, id)
     }
 
+    #[inline]
     fn get(&mut self, key: u64) -> Result<()> {
-        self.stack.push(self.memo.get(key)?);
-        Ok(())
+        push(&mut self.stack, self.memo.get(key)?)
     }
 
+    #[inline]
     pub(super) fn node(&self, id: NodeId) -> Node {
-        self.nodes.get(index(id.0)).copied().unwrap_or(Node::None)
+        self.nodes.get(id.place()).copied().unwrap_or(Node::None)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::graph::NodeId;
 use crate::error::{Reason, Result};
+use crate::memory;
 
 /// Memo entries: dense where indexes follow each other, as every writer makes them; sparse where a file
 /// asks for index 4,000,000,000.
@@ -23,12 +24,24 @@ impl Memo {
         self.len
     }
 
-    pub(super) fn put(&mut self, key: u64, id: NodeId) {
+    #[inline]
+    pub(super) fn put(&mut self, key: u64, id: NodeId) -> Result<()> {
+        // What every writer does: one entry behind the other.
+        if self.sparse.is_empty() && usize::try_from(key).ok() == Some(self.dense.len()) {
+            self.len = self.len.saturating_add(1);
+            return memory::push(&mut self.dense, Some(id));
+        }
+        self.put_anywhere(key, id)
+    }
+
+    fn put_anywhere(&mut self, key: u64, id: NodeId) -> Result<()> {
         let dense_max = self.len.saturating_mul(2).saturating_add(Self::SLACK).max(self.dense.len());
         let before = match usize::try_from(key).ok().filter(|&place| place < dense_max) {
             Some(place) => {
-                if place >= self.dense.len() {
-                    self.dense.resize(place.saturating_add(1), None);
+                let len = place.saturating_add(1);
+                if let Some(more) = len.checked_sub(self.dense.len()) {
+                    memory::reserve(&mut self.dense, more)?;
+                    self.dense.resize(len, None);
                 }
                 // An index that was too far away before may have come within reach.
                 let sparse = if self.sparse.is_empty() { None } else { self.sparse.remove(&key) };
@@ -39,8 +52,10 @@ impl Memo {
         if before.is_none() {
             self.len = self.len.saturating_add(1);
         }
+        Ok(())
     }
 
+    #[inline]
     pub(super) fn get(&self, key: u64) -> Result<NodeId> {
         let dense = usize::try_from(key).ok().and_then(|place| self.dense.get(place).copied().flatten());
         dense
@@ -53,16 +68,20 @@ impl Memo {
 mod tests {
     use super::*;
 
+    fn at(place: usize) -> NodeId {
+        NodeId::at(place).unwrap()
+    }
+
     #[test]
     fn far_indexes_take_no_memory_and_are_found_again() {
         let mut memo = Memo::default();
         let far: Vec<u64> = (1..1000).map(|step| step * 1023).chain([u64::MAX]).collect();
         for (place, &key) in (0..).zip(&far) {
-            memo.put(key, NodeId(place));
+            memo.put(key, at(place)).unwrap();
         }
         assert!(memo.dense.len() < 4000, "{}", memo.dense.len());
         for (place, &key) in (0..).zip(&far) {
-            assert_eq!(memo.get(key).unwrap(), NodeId(place));
+            assert_eq!(memo.get(key).unwrap(), at(place));
         }
         assert_eq!(memo.len(), far.len());
         assert!(memo.get(5).is_err());
@@ -72,14 +91,14 @@ mod tests {
     fn an_index_that_is_put_again_counts_once() {
         let mut memo = Memo::default();
         for _ in 0..3 {
-            memo.put(0, NodeId(7));
+            memo.put(0, at(7)).unwrap();
         }
-        memo.put(2000, NodeId(1));
+        memo.put(2000, at(1)).unwrap();
         for key in 1..2000 {
-            memo.put(key, NodeId(2));
+            memo.put(key, at(2)).unwrap();
         }
-        memo.put(2000, NodeId(3));
+        memo.put(2000, at(3)).unwrap();
         assert_eq!(memo.len(), 2001);
-        assert_eq!(memo.get(2000).unwrap(), NodeId(3));
+        assert_eq!(memo.get(2000).unwrap(), at(3));
     }
 }

@@ -14,6 +14,7 @@ impl<'p> Reader<'p> {
         Self { bytes, position: 0 }
     }
 
+    #[inline]
     pub(super) fn position(&self) -> usize {
         self.position
     }
@@ -23,11 +24,13 @@ impl<'p> Reader<'p> {
         self.position = position.min(self.position);
     }
 
+    #[inline]
     pub(super) fn left(&self) -> usize {
         self.bytes.len().saturating_sub(self.position)
     }
 
     /// The next `len` bytes and where they lie.
+    #[inline]
     pub(super) fn take(&mut self, len: usize) -> Result<(&'p [u8], Span)> {
         let end = self.position.checked_add(len);
         let Some(bytes) = end.and_then(|end| self.bytes.get(self.position..end)) else {
@@ -39,10 +42,12 @@ impl<'p> Reader<'p> {
     }
 
     /// The next `len` bytes where `len` itself came from the file.
+    #[inline]
     pub(super) fn take_claimed(&mut self, len: u64) -> Result<(&'p [u8], Span)> {
         self.take(usize::try_from(len).unwrap_or(usize::MAX))
     }
 
+    #[inline]
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let rest = self.bytes.get(self.position..).and_then(|rest| rest.first_chunk::<N>());
         let Some(array) = rest else { return Err(self.cut(N)) };
@@ -50,22 +55,27 @@ impl<'p> Reader<'p> {
         Ok(*array)
     }
 
+    #[inline]
     pub(super) fn byte(&mut self) -> Result<u8> {
         self.array().map(|[byte]| byte)
     }
 
+    #[inline]
     pub(super) fn u16(&mut self) -> Result<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
+    #[inline]
     pub(super) fn i32(&mut self) -> Result<i32> {
         self.array().map(i32::from_le_bytes)
     }
 
+    #[inline]
     pub(super) fn u32(&mut self) -> Result<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
+    #[inline]
     pub(super) fn u64(&mut self) -> Result<u64> {
         self.array().map(u64::from_le_bytes)
     }

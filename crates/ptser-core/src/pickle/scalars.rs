@@ -5,6 +5,7 @@ use super::graph::{Node, Span};
 use super::machine::Machine;
 use super::text::{self, Number, Utf8};
 use crate::error::{Error, Reason, Result};
+use crate::memory::reserve;
 
 impl Machine<'_> {
     pub(super) fn long(&mut self, len: u64) -> Result<()> {
@@ -49,6 +50,7 @@ impl Machine<'_> {
     /// Keeps decoded bytes behind the pickle's own.
     fn keep(&mut self, bytes: &[u8]) -> Result<Span> {
         let start = self.pickle_len.saturating_add(self.heap.len());
+        reserve(&mut self.heap, bytes.len())?;
         self.heap.extend_from_slice(bytes);
         Span::new(start, bytes.len())
     }

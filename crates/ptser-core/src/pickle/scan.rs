@@ -10,6 +10,7 @@ use super::graph::{Graph, Node, NodeId, Symbol};
 use super::machine::{Machine, RenameGlobal, to_u64};
 use super::opcode as op;
 use crate::error::{Error, Reason, Result};
+use crate::limits::Objects;
 
 /// What was found in a pickle.
 pub(crate) struct Scan {
@@ -32,12 +33,13 @@ impl Scan {
 }
 
 /// Reads one pickle up to its `STOP`, or up to where opcodes can no longer be told apart.
-pub(crate) fn scan(pickle: Vec<u8>, rename: RenameGlobal) -> Scan {
-    let machine = Machine::new(&pickle, rename, Encoding::Auto);
+pub(crate) fn scan(pickle: Vec<u8>, rename: RenameGlobal, objects: &Objects) -> Scan {
+    let machine = Machine::new(&pickle, rename, Encoding::Auto, objects);
     let mut scanner =
         Scanner { pickle: &pickle, machine, unnamed: Vec::new(), met: HashSet::new(), error: None };
     let root = scanner.run();
     let Scanner { machine, unnamed, error, .. } = scanner;
+    objects.add(to_u64(machine.nodes.len()));
     let Machine { heap, nodes, children, containers, objects, symbols, spellings, protocol, .. } = machine;
     let graph =
         Graph { pickle, heap, nodes, children, containers, objects, symbols, spellings, root, protocol };
@@ -78,7 +80,7 @@ impl Scanner<'_> {
                 Err(error) => {
                     self.note(error);
                     // No node has this place.
-                    return NodeId::at(self.machine.nodes.len()).unwrap_or(NodeId(0));
+                    return NodeId::at(self.machine.nodes.len()).unwrap_or_default();
                 }
             }
         }
@@ -224,9 +226,14 @@ fn pushes(opcode: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
 
     fn names(pickle: &[u8]) -> (Vec<String>, bool) {
-        let scan = scan(pickle.to_vec(), |module, name| (module.into(), name.into()));
+        let scan = scan(
+            pickle.to_vec(),
+            |module, name| (module.into(), name.into()),
+            &Objects::within(&Limits::default()),
+        );
         let names = scan
             .names()
             .into_iter()

@@ -156,6 +156,9 @@ pub(super) enum Utf8 {
 
 /// Classifies text as Python's UTF-8 decoder with `surrogatepass` would.
 pub(super) fn classify(mut bytes: &[u8]) -> Utf8 {
+    if bytes.is_ascii() {
+        return Utf8::Valid;
+    }
     let mut surrogates = false;
     loop {
         let Err(error) = std::str::from_utf8(bytes) else {

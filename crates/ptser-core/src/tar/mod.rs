@@ -1,5 +1,7 @@
 //! The tar container: members by name, bytes only, nothing of torch.
 
+use std::collections::HashSet;
+
 use crate::error::{Error, Reason, Result};
 use crate::source::Source;
 
@@ -20,7 +22,8 @@ const MEMBERS_MAX: usize = 10_000;
 /// # Errors
 /// `Malformed` where a header's checksum or size is wrong, or a member leaves the source.
 pub(crate) fn members(source: &dyn Source) -> Result<Vec<Member>> {
-    let mut members = Vec::new();
+    let mut members: Vec<Member> = Vec::new();
+    let mut names = HashSet::new();
     let mut at = 0_u64;
     while members.len() < MEMBERS_MAX {
         let mut header = [0_u8; 512];
@@ -43,7 +46,7 @@ pub(crate) fn members(source: &dyn Source) -> Result<Vec<Member>> {
         at = end.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
         // Regular files; PAX headers, links and folders hold nothing of a checkpoint.
         if let b'0' | 0 = kind(&header) {
-            if members.iter().any(|other: &Member| other.name == member.name) {
+            if !names.insert(member.name.clone()) {
                 return Err(corrupt(at, format!("two members are named {}", member.name)));
             }
             members.push(member);

@@ -1,15 +1,17 @@
 //! Gives every recorded call its meaning, once, in the order of the pickle: what a call is given was there
 //! before it, so one pass forward without recursion settles all of them, and every tensor is checked here.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use super::globals::Globals;
 use super::names::{Known, known};
 use super::persistent::{Named, StorageTable};
-use super::pids::{PidMeaning, Pids, pid_in};
+use super::pids::{PidMeaning, Pids};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::limits::Limits;
 use crate::location::Location;
+use crate::memory;
 use crate::pickle::{Call, Graph, Node, NodeId, Object, SymbolId};
 use crate::storage::Storage;
 use crate::tensor::{Layout, Tensor};
@@ -119,7 +121,8 @@ impl Interpretation {
 
     /// What a persistent id names.
     pub(crate) fn pid(&self, id: NodeId) -> Option<PidMeaning> {
-        pid_in(&self.pids, id)
+        let place = self.pids.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        self.pids.get(place).map(|&(_, meaning)| meaning)
     }
 }
 
@@ -138,6 +141,7 @@ pub(crate) fn interpret(
     graph: &Graph,
     globals: &Globals,
     faults: Faults,
+    limits: &Limits,
     storages: &mut dyn StorageTable,
 ) -> Result<Interpretation, Fault> {
     let known = graph.symbols().iter().map(|symbol| known(&symbol.full)).collect();
@@ -145,16 +149,23 @@ pub(crate) fn interpret(
         graph,
         globals,
         faults,
+        limits,
         known,
-        meanings: Vec::with_capacity(graph.objects().len()),
+        meanings: Vec::new(),
         tensors: Vec::new(),
         arrays: Vec::new(),
         storages: Vec::new(),
         pids: Vec::new(),
         damages: Vec::new(),
         copies: Cell::new(graph.weight().saturating_mul(4).saturating_add(1 << 20)),
+        last_location: RefCell::new(Location::cpu()),
+        next_pid: Cell::new(0),
     };
+    memory::reserve(&mut reading.meanings, graph.objects().len())
+        .map_err(|error| Fault { error, place: Place::Node(graph.root()) })?;
     reading.settle_pids(storages)?;
+    // Most storages are one tensor's.
+    reading.tensors.reserve(reading.pids.len());
     for (place, object) in graph.objects().iter().enumerate() {
         let meaning = reading.meaning(object, storages).or_else(|error| {
             let made_from = reading.damaged_part(object);
@@ -171,6 +182,7 @@ pub(super) struct Reading<'g> {
     pub(super) graph: &'g Graph,
     pub(super) globals: &'g Globals,
     faults: Faults,
+    pub(super) limits: &'g Limits,
     /// One for each of [`Graph::symbols`].
     known: Vec<Option<Known>>,
     pub(super) meanings: Vec<Meaning>,
@@ -182,6 +194,9 @@ pub(super) struct Reading<'g> {
     /// How many bytes and members may still be copied or looked over: objects can share their arguments, and a
     /// small file could ask for the same work without end.
     copies: Cell<usize>,
+    pub(super) last_location: RefCell<Location>,
+    /// Where the persistent id that is asked for next is looked for first: a pickle asks in order.
+    next_pid: Cell<usize>,
 }
 
 impl Reading<'_> {
@@ -201,7 +216,7 @@ impl Reading<'_> {
     /// The damage of something among the arguments of a call, or in a tuple among them.
     fn damaged_part(&self, object: &Object) -> Option<usize> {
         const ARGS: usize = 16;
-        let damage = |id: NodeId| match (self.meaning_of(id), pid_in(&self.pids, id)) {
+        let damage = |id: NodeId| match (self.meaning_of(id), self.pid_meaning(id)) {
             (Some(&Meaning::Damaged(place)), _) | (_, Some(PidMeaning::Damaged(place))) => Some(place),
             _ => None,
         };
@@ -212,6 +227,7 @@ impl Reading<'_> {
     }
 
     /// Pays for copying or looking over `amount` bytes or members.
+    #[inline]
     pub(super) fn charge(&self, amount: usize) -> Result<()> {
         let left = self.copies.get().checked_sub(amount);
         self.copies.set(left.ok_or_else(|| {
@@ -321,13 +337,15 @@ impl Reading<'_> {
     }
 
     /// The meaning of an object that came before.
+    #[inline]
     pub(super) fn meaning_of(&self, id: NodeId) -> Option<&Meaning> {
         self.graph.object(id).and_then(|(place, _)| self.meanings.get(place))
     }
 
     /// The storage that a node is, and the element type of the class it was asked for with.
+    #[inline]
     pub(super) fn storage(&self, id: NodeId) -> Option<(&Storage, Option<DType>)> {
-        match (self.meaning_of(id), pid_in(&self.pids, id)) {
+        match (self.meaning_of(id), self.pid_meaning(id)) {
             (Some(&Meaning::Storage(place, dtype)), _) | (_, Some(PidMeaning::Storage(place, dtype))) => {
                 Some((self.storages.get(place)?, dtype))
             }
@@ -366,8 +384,9 @@ impl Reading<'_> {
     }
 
     /// The place among the tensors of a node that is one.
+    #[inline]
     pub(super) fn tensor_place(&self, id: NodeId) -> Option<usize> {
-        match (self.meaning_of(id), pid_in(&self.pids, id)) {
+        match (self.meaning_of(id), self.pid_meaning(id)) {
             (Some(Meaning::Tensor(meaning)), _) => Some(meaning.place),
             (_, Some(PidMeaning::Tensor(place))) => Some(place),
             _ => None,
@@ -375,18 +394,35 @@ impl Reading<'_> {
     }
 
     /// The global that a node is, also behind the persistent id of a class.
+    #[inline]
     fn symbol_of(&self, id: NodeId) -> Option<SymbolId> {
-        let id = match pid_in(&self.pids, id) {
-            Some(PidMeaning::Class(class)) => class,
-            _ => id,
-        };
-        match self.graph.node(id) {
-            Node::Global(symbol) => Some(symbol),
+        match (self.graph.node(id), self.pid_meaning(id)) {
+            (Node::Global(symbol), _) => Some(symbol),
+            (_, Some(PidMeaning::Class(class))) => match self.graph.node(class) {
+                Node::Global(symbol) => Some(symbol),
+                _ => None,
+            },
             _ => None,
         }
     }
 
+    /// What a persistent id names.
+    #[inline]
+    fn pid_meaning(&self, id: NodeId) -> Option<PidMeaning> {
+        if !matches!(self.graph.node(id), Node::PersistentId(_)) {
+            return None;
+        }
+        let expected = self.next_pid.get();
+        let place = match self.pids.get(expected) {
+            Some((next, _)) if *next == id => expected,
+            _ => self.pids.binary_search_by_key(&id, |&(id, _)| id).ok()?,
+        };
+        self.next_pid.set(place.saturating_add(1));
+        self.pids.get(place).map(|&(_, meaning)| meaning)
+    }
+
     /// The meaning of a global node.
+    #[inline]
     pub(super) fn known_global(&self, id: NodeId) -> Option<Known> {
         self.known.get(self.symbol_of(id)?.place()).copied().flatten()
     }

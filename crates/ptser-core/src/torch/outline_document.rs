@@ -21,7 +21,7 @@ use crate::tensor::TensorKind;
 pub(crate) fn outline_document(document: &Document, dialect: PidDialect) -> Result<Outline> {
     let reached = document.graph.reachable();
     let is_reached = |id: NodeId| reached.get(id.place()) == Some(&true);
-    let meaning = |(id, pid)| document.interpretation.pid(id).map(|meaning| (id, pid, meaning));
+    let meaning = |(id, pid)| document.pid(id).map(|meaning| (id, pid, meaning));
     let pids =
         document.graph.persistent_ids().filter(|&(id, _)| is_reached(id)).filter_map(meaning).collect();
     let mut viewed_as = HashMap::new();

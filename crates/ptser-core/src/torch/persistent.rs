@@ -11,34 +11,42 @@ use crate::tensor::Tensor;
 
 /// What a persistent id says of a storage: `('storage', class, key, location, numel)`.
 #[derive(Debug)]
-pub(crate) struct StorageRef {
+pub(crate) struct StorageRef<'g> {
     /// `None` for `torch.storage.UntypedStorage`, whose elements are bytes.
     pub(crate) dtype: Option<DType>,
-    pub(crate) key: String,
+    pub(crate) key: &'g str,
     pub(crate) location: Location,
     /// Elements of `dtype`.
     pub(crate) numel: u64,
     /// A part of it that is asked for, as torch 0.3 names them.
-    pub(crate) view: Option<PartRef>,
+    pub(crate) view: Option<PartRef<'g>>,
 }
 
 /// A part of a storage: `(key, offset, numel)`, in elements.
 #[derive(Debug)]
-pub(crate) struct PartRef {
-    pub(crate) key: String,
+pub(crate) struct PartRef<'g> {
+    pub(crate) key: &'g str,
     pub(crate) offset: u64,
     pub(crate) numel: u64,
 }
 
 /// What a persistent id names.
-pub(super) enum Pid {
-    Storage(StorageRef),
+pub(super) enum Pid<'g> {
+    Storage(StorageRef<'g>),
     /// A class, with the source text that it had: files of torch before 1.6.
     Class(NodeId),
     /// Something that the container knows by this name: tar archives.
     Named(String),
-    /// A place in [`Interpretation::damages`](super::Interpretation::damages).
-    Damaged(usize),
+}
+
+impl<'g> Pid<'g> {
+    /// The storage that it names.
+    pub(super) fn reference(&self) -> Option<&StorageRef<'g>> {
+        match self {
+            Self::Storage(reference) => Some(reference),
+            Self::Class(_) | Self::Named(_) => None,
+        }
+    }
 }
 
 /// What a container knows by a name.
@@ -47,7 +55,7 @@ pub(crate) enum Named {
     Tensor(Tensor),
 }
 
-impl StorageRef {
+impl StorageRef<'_> {
     /// Bytes that the storage must have.
     pub(crate) fn nbytes(&self) -> Result<u64> {
         self.element_size()
@@ -68,13 +76,18 @@ impl StorageRef {
 
 /// A container's answer to persistent ids.
 pub(crate) trait StorageTable {
-    /// Is shown every reference, in order of first appearance, before the first is asked for.
-    fn prepare(&mut self, _references: &[&StorageRef]) -> Result<()> {
+    /// Whether it must see every reference before the first is asked for.
+    fn wants_all(&self) -> bool {
+        false
+    }
+
+    /// Is shown every reference, in order of appearance, where it wants to.
+    fn prepare(&mut self, _references: &[&StorageRef<'_>]) -> Result<()> {
         Ok(())
     }
 
     /// Finds the storage of a reference, and checks that it holds what the reference claims.
-    fn storage(&mut self, reference: &StorageRef) -> Result<Storage>;
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage>;
 
     /// Finds what it knows by a name, where it names things.
     fn named(&mut self, _name: &str) -> Result<Option<Named>> {
@@ -90,9 +103,9 @@ pub(crate) trait StorageTable {
 /// Bytes of a location tag, which names a device.
 pub(super) const LOCATION_MAX: usize = 256;
 
-impl Reading<'_> {
+impl<'g> Reading<'g> {
     /// Reads one persistent id.
-    pub(super) fn pid(&self, pid: NodeId) -> Result<Pid> {
+    pub(super) fn pid(&self, pid: NodeId) -> Result<Pid<'g>> {
         if let Some(text) = self.graph.ascii(pid) {
             return if text.starts_with("('") {
                 parse_text(text).map(Pid::Storage)
@@ -108,7 +121,7 @@ impl Reading<'_> {
         };
         let is_text = |id: NodeId| matches!(self.graph.node(id), Node::Str(_) | Node::Bytes(_) | Node::None);
         match members {
-            [kind, ..] if self.graph.ascii(*kind) == Some("storage") => {
+            [kind, ..] if self.graph.is_text(*kind, b"storage") => {
                 self.storage_ref(members).map(Pid::Storage)
             }
             &[kind, class, file, source]
@@ -131,11 +144,23 @@ impl Reading<'_> {
         }
     }
 
+    /// A location, that of the storage before where both are the same.
+    fn location(&self, id: NodeId) -> Result<Location> {
+        let mut last = self.last_location.borrow_mut();
+        if !self.graph.is_text(id, last.as_str().as_bytes()) {
+            *last = match self.graph.ascii(id).filter(|tag| tag.len() <= LOCATION_MAX) {
+                Some(tag) => Location::new(tag),
+                None => return Err(malformed(format!("a storage's location is {}", self.describe(id)))),
+            };
+        }
+        Ok(last.clone())
+    }
+
     fn is_class(&self, id: NodeId) -> bool {
         matches!(self.graph.node(id), Node::Global(_))
     }
 
-    fn storage_ref(&self, members: &[NodeId]) -> Result<StorageRef> {
+    fn storage_ref(&self, members: &[NodeId]) -> Result<StorageRef<'g>> {
         // Legacy streams and TorchScript of torch 1.4 and 1.5 have a sixth member, None but for torch 0.3.
         let (&[_, class, key, location, numel], view) = (match members {
             [five @ .., view] if members.len() == 6 => (five, Some(*view)),
@@ -156,12 +181,7 @@ impl Reading<'_> {
         };
         let location = match self.graph.node(location) {
             Node::None => Location::cpu(),
-            _ => match self.graph.ascii(location).filter(|tag| tag.len() <= LOCATION_MAX) {
-                Some(tag) => Location::new(tag),
-                None => {
-                    return Err(malformed(format!("a storage's location is {}", self.describe(location))));
-                }
-            },
+            _ => self.location(location)?,
         };
         let Node::Int(numel) = self.graph.node(numel) else {
             return Err(malformed(format!(
@@ -174,10 +194,10 @@ impl Reading<'_> {
             Some(view) if !matches!(self.graph.node(view), Node::None) => Some(self.part_ref(view)?),
             _ => None,
         };
-        Ok(StorageRef { dtype, key: key.to_owned(), location, numel, view })
+        Ok(StorageRef { dtype, key, location, numel, view })
     }
 
-    fn part_ref(&self, view: NodeId) -> Result<PartRef> {
+    fn part_ref(&self, view: NodeId) -> Result<PartRef<'g>> {
         let number = |id: NodeId| match self.graph.node(id) {
             Node::Int(int) => u64::try_from(int).ok(),
             _ => None,
@@ -186,7 +206,7 @@ impl Reading<'_> {
             Some(&[key, offset, numel]) => self.graph.ascii(key).zip(number(offset)).zip(number(numel)),
             _ => None,
         };
-        let part = part.map(|((key, offset), numel)| PartRef { key: key.to_owned(), offset, numel });
+        let part = part.map(|((key, offset), numel)| PartRef { key, offset, numel });
         part.ok_or_else(|| {
             malformed(format!(
                 "a part of a storage is {}, expected (key, offset, numel)",
@@ -197,7 +217,7 @@ impl Reading<'_> {
 }
 
 /// Protocol 0 writes the tuple as its `repr`: `('storage', <class 'torch.FloatStorage'>, '0', 'cpu', 12)`.
-fn parse_text(text: &str) -> Result<StorageRef> {
+fn parse_text(text: &str) -> Result<StorageRef<'_>> {
     let unreadable =
         || malformed(format!("a persistent id {text:?}, expected ('storage', class, key, location, numel)"));
     let parse = || {
@@ -211,7 +231,7 @@ fn parse_text(text: &str) -> Result<StorageRef> {
             Known::UntypedStorage => None,
             _ => return None,
         };
-        let (key, location) = (key.to_owned(), Location::new(location));
+        let location = Location::new(location);
         Some(StorageRef { dtype, key, location, numel: numel.parse().ok()?, view: None })
     };
     parse().ok_or_else(unreadable)

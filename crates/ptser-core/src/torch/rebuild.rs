@@ -302,9 +302,14 @@ impl Reading<'_> {
     pub(super) fn indices(&self, id: NodeId, what: &str) -> Result<Box<[usize]>> {
         let members = self.graph.members(id);
         self.charge(members.len())?;
-        members.iter().map(|&index| self.index(index, what)).collect()
+        let mut indices = Vec::with_capacity(members.len());
+        for &index in members {
+            indices.push(self.index(index, what)?);
+        }
+        Ok(indices.into())
     }
 
+    #[inline]
     fn index(&self, id: NodeId, what: &str) -> Result<usize> {
         match self.graph.node(id) {
             Node::Int(int) => {
@@ -314,6 +319,7 @@ impl Reading<'_> {
         }
     }
 
+    #[inline]
     pub(super) fn flag(&self, id: NodeId, what: &str) -> Result<bool> {
         match self.graph.node(id) {
             Node::Bool(flag) => Ok(flag),

@@ -162,7 +162,7 @@ impl<'c> Value<'c> {
 
     fn persistent(self) -> ValueKind<'c> {
         let interpretation = &self.document.interpretation;
-        let kind = interpretation.pid(self.id).and_then(|meaning| match meaning {
+        let kind = self.document.pid(self.id).and_then(|meaning| match meaning {
             PidMeaning::Storage(place, dtype) => {
                 Some(ValueKind::Storage(interpretation.storages.get(place)?, dtype))
             }
@@ -221,9 +221,15 @@ impl<'c> Value<'c> {
             && (self.id == other.id || self.named_tensor().is_some_and(|it| other.named_tensor() == Some(it)))
     }
 
+    /// Which of a checkpoint's objects it is: the same number as that of another value that [is](Self::is) the same.
+    pub fn id(self) -> usize {
+        let named = self.named_tensor().map(|place| self.document.graph.len().saturating_add(place));
+        named.unwrap_or_else(|| self.id.place())
+    }
+
     /// The place of a tensor that a persistent id names; each mention of it is a node of its own.
     fn named_tensor(self) -> Option<usize> {
-        match self.document.interpretation.pid(self.id)? {
+        match self.document.pid(self.id)? {
             PidMeaning::Tensor(place) => Some(place),
             PidMeaning::Storage(..) | PidMeaning::Class(_) | PidMeaning::Damaged(_) => None,
         }

@@ -35,7 +35,7 @@ impl<'c> Value<'c> {
             Node::PersistentId(pid) => graph.tuple(pid)?,
             _ => return None,
         };
-        match self.document.interpretation.pid(class)? {
+        match self.document.pid(class)? {
             PidMeaning::Class(_) => match members {
                 [.., file, source] => graph.str(*file).zip(graph.str(*source)),
                 _ => None,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ptser_core::{ErrorKind, Value};
+use ptser_core::{ErrorKind, Limits, LoadOptions, Object, SaveOptions, Value};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -83,9 +83,9 @@ struct Beside {
 }
 
 #[track_caller]
-fn is_endless<'c, T: Deserialize<'c>>(value: Value<'c>, expected: &str) {
+fn is_endless<'c, T: Deserialize<'c>>(value: Value<'c>, kind: ErrorKind, expected: &str) {
     let Err(error) = value.deserialize::<T>() else { panic!("{value} was read") };
-    assert_eq!(error.kind(), ErrorKind::Misuse);
+    assert_eq!(error.kind(), kind);
     let message = error.to_string();
     assert!(message.contains(expected) && message.len() < 300, "{message}");
 }
@@ -95,20 +95,41 @@ fn what_nests_too_deeply_is_refused() {
     let hostile = open("tests/fixtures/serde/hostile.pt");
     let expected =
         "0.0.0.0.0.0.0.0.….0.0.0.0.0.0.0.0: values nest deeper than 128 levels, or contain themselves";
-    is_endless::<Nested>(at(&hostile, "deep"), expected);
-    is_endless::<Tree>(at(&hostile, "deep"), "nest deeper than 128 levels");
-    is_endless::<Tree>(at(&hostile, "inside_itself"), "nest deeper than 128 levels");
-    is_endless::<Tree>(at(&hostile, "own_attribute"), "nest deeper than 128 levels");
-    is_endless::<Endless>(at(&hostile, "beside"), "nest deeper than 128 levels");
+    is_endless::<Nested>(at(&hostile, "deep"), ErrorKind::LimitExceeded, expected);
+    is_endless::<Tree>(at(&hostile, "deep"), ErrorKind::LimitExceeded, "nest deeper than 128 levels");
+    is_endless::<Tree>(
+        at(&hostile, "inside_itself"),
+        ErrorKind::LimitExceeded,
+        "nest deeper than 128 levels",
+    );
+    is_endless::<Tree>(
+        at(&hostile, "own_attribute"),
+        ErrorKind::LimitExceeded,
+        "nest deeper than 128 levels",
+    );
+    is_endless::<Endless>(at(&hostile, "beside"), ErrorKind::LimitExceeded, "nest deeper than 128 levels");
     check(hostile.root(), Beside { beside: 7 });
+}
+
+#[test]
+fn how_deep_values_may_nest_is_the_callers_limit() {
+    let with = |levels| {
+        let options = LoadOptions::new().limits(Limits::default().nesting(levels));
+        options.from_bytes(SaveOptions::new().to_bytes(&Object::list([Object::list([1])])).unwrap()).unwrap()
+    };
+    assert_eq!(with(3).root().deserialize::<Vec<Vec<u8>>>().unwrap(), [[1]]);
+    let shallow = with(1);
+    let error = shallow.root().deserialize::<Vec<Vec<u8>>>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(error.to_string().contains("Limits::nesting(..)"), "{error}");
 }
 
 #[test]
 fn what_is_shared_without_end_is_refused() {
     let hostile = open("tests/fixtures/serde/hostile.pt");
     for key in ["laughs", "objects"] {
-        is_endless::<Tree>(at(&hostile, key), "shared so often");
+        is_endless::<Tree>(at(&hostile, key), ErrorKind::Misuse, "shared so often");
     }
-    is_endless::<Vec<String>>(at(&hostile, "texts"), "shared so often");
+    is_endless::<Vec<String>>(at(&hostile, "texts"), ErrorKind::Misuse, "shared so often");
     at(&hostile, "laughs").deserialize::<IgnoredAny>().unwrap();
 }

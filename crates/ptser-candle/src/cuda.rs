@@ -1,0 +1,63 @@
+//! Storages straight into the memory of candle's CUDA devices, and not through a vector on the host. Knows nothing of
+//! how they get there.
+
+use candle_core::cuda_backend::cudarc::driver::{DevicePtrMut, DeviceRepr};
+use candle_core::cuda_backend::{CudaDType, CudaStorage as OfCandle};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, Device, Storage as Kind, Tensor, WithDType};
+use ptser_backend_cuda::CudaStorage;
+use ptser_core::{DType, Error, HostStorage, Result, Storage};
+
+use crate::fill::Plain;
+
+/// Numbers whose bytes are in candle what they are in a file.
+pub(crate) trait Number: Plain + WithDType + CudaDType + DeviceRepr {}
+
+impl<T: Plain + WithDType + CudaDType + DeviceRepr> Number for T {}
+
+/// Uploads `count` numbers of a storage from byte `start` on. `None` where there are none, the device is no CUDA device,
+/// or the way through the host is the better one.
+pub(crate) fn upload<T: Number>(
+    storage: &Storage,
+    dtype: DType,
+    start: usize,
+    count: usize,
+    device: &Device,
+) -> Result<Option<Tensor>> {
+    let Device::Cuda(device) = device else { return Ok(None) };
+    let bytes = |amount: usize| u64::try_from(amount).unwrap_or(u64::MAX);
+    let (start, nbytes) = (bytes(start), bytes(count.saturating_mul(size_of::<T>())));
+    let part;
+    let wanted = if nbytes == storage.nbytes() {
+        storage
+    } else if storage.checkpoint_offset()?.is_none() {
+        // Part of what is deflated is best read at once.
+        return Ok(None);
+    } else {
+        part = storage.slice(start, nbytes)?;
+        &part
+    };
+    let index = device.cuda_stream().context().ordinal();
+    let index = u32::try_from(index).map_err(|_| Error::backend(format!("there is no cuda:{index}")))?;
+    let placed = ptser_backend_cuda::backend().upload(HostStorage::new(wanted, dtype), index)?;
+    let storage = hand_over::<T>(placed, device)?;
+    Ok(storage.map(|storage| Tensor::from_storage(Kind::Cuda(storage), count, BackpropOp::none(), false)))
+}
+
+/// Makes a storage of the backend's one of candle's, where it lies: candle frees it. `None` where there are no bytes.
+#[expect(unsafe_code, reason = "memory of a device changes its owner")]
+fn hand_over<T: Number>(placed: CudaStorage, device: &CudaDevice) -> Result<Option<OfCandle>> {
+    let stream = device.cuda_stream();
+    // What comes next on candle's stream waits for the copies; the host goes on to read the next storage.
+    let Some(slice) = placed.into_slice(&stream)? else { return Ok(None) };
+    let Some(count) = slice.len().checked_div(size_of::<T>()) else { return Ok(None) };
+    let address = slice.leak();
+    // SAFETY: `slice` owned this allocation and has forgotten it, so that it is freed once, on `stream`. It holds `count`
+    // numbers, is aligned as the driver aligns every allocation, and belongs to the primary context of the device, which
+    // is `device`'s context too. All of it is written before anything that `stream` does from now on, with bytes that
+    // `Plain` makes numbers of.
+    let mut slice = unsafe { stream.upgrade_device_ptr::<T>(address, count) };
+    // Notes `stream`'s wait as the last write, for which other streams will wait.
+    drop(slice.device_ptr_mut(&stream));
+    Ok(Some(OfCandle::wrap_cuda_slice(slice, device.clone())))
+}
