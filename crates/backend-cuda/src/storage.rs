@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream};
+use cudarc::driver::CudaSlice;
 use ptser_core::{DeviceStorage, Error, HostStorage, Location, Result};
 
 use crate::device::{Device, Filled};
@@ -37,27 +37,23 @@ impl<D: Driver> CudaStorage<D> {
     /// `Backend` where one of them failed.
     pub fn wait(&self) -> Result<()> {
         let Some(filled) = &self.filled else { return Ok(()) };
-        D::Stream::reach(&filled.mark).map_err(|failure| self.failed("be waited for", failure))
-    }
-
-    fn failed(&self, what: &str, Failure(why): Failure) -> Error {
-        Error::backend(format!(
-            "a storage of {} bytes on {} cannot {what}: {why}",
-            self.nbytes,
-            self.location()
-        ))
+        D::Stream::reach(&filled.mark).map_err(|Failure(why)| {
+            Error::backend(format!(
+                "{} cannot fill a storage of {} bytes: {why}",
+                self.location(),
+                self.nbytes
+            ))
+        })
     }
 }
 
 impl CudaStorage {
-    /// Gives the memory away to what comes after on a stream: that waits there until all copies to it are done, and the
-    /// host does not. `None` where there are no bytes.
+    /// Gives the memory away, once all copies to it are done: any stream may use it. `None` where there are no bytes.
     ///
     /// # Errors
-    /// `Backend` where the driver refuses.
-    pub fn into_slice(self, stream: &CudaStream) -> Result<Option<CudaSlice<u8>>> {
-        let Some(filled) = &self.filled else { return Ok(None) };
-        stream.wait(&filled.mark).map_err(|error| self.failed("be waited for on a stream", error.into()))?;
+    /// As [`wait`](Self::wait).
+    pub fn into_slice(self) -> Result<Option<CudaSlice<u8>>> {
+        self.wait()?;
         Ok(self.filled.map(|filled| filled.memory))
     }
 }

@@ -1,7 +1,7 @@
 //! Storages straight into the memory of candle's CUDA devices, and not through a vector on the host. Knows nothing of
 //! how they get there.
 
-use candle_core::cuda_backend::cudarc::driver::{DevicePtrMut, DeviceRepr};
+use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::cuda_backend::{CudaDType, CudaStorage as OfCandle};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, Device, Storage as Kind, Tensor, WithDType};
@@ -47,17 +47,13 @@ pub(crate) fn upload<T: Number>(
 /// Makes a storage of the backend's one of candle's, where it lies: candle frees it. `None` where there are no bytes.
 #[expect(unsafe_code, reason = "memory of a device changes its owner")]
 fn hand_over<T: Number>(placed: CudaStorage, device: &CudaDevice) -> Result<Option<OfCandle>> {
-    let stream = device.cuda_stream();
-    // What comes next on candle's stream waits for the copies; the host goes on to read the next storage.
-    let Some(slice) = placed.into_slice(&stream)? else { return Ok(None) };
+    // The host waits for the copies: candle has a stream for each thread, and the next thread's would not.
+    let Some(slice) = placed.into_slice()? else { return Ok(None) };
     let Some(count) = slice.len().checked_div(size_of::<T>()) else { return Ok(None) };
     let address = slice.leak();
-    // SAFETY: `slice` owned this allocation and has forgotten it, so that it is freed once, on `stream`. It holds `count`
-    // numbers, is aligned as the driver aligns every allocation, and belongs to the primary context of the device, which
-    // is `device`'s context too. All of it is written before anything that `stream` does from now on, with bytes that
-    // `Plain` makes numbers of.
-    let mut slice = unsafe { stream.upgrade_device_ptr::<T>(address, count) };
-    // Notes `stream`'s wait as the last write, for which other streams will wait.
-    drop(slice.device_ptr_mut(&stream));
+    // SAFETY: `slice` owned this allocation and has forgotten it, so that it is freed once. It holds `count` numbers, is
+    // aligned as the driver aligns every allocation, and belongs to the primary context of the device, which is `device`'s
+    // context too. All of it has been written, with bytes that `Plain` makes numbers of.
+    let slice = unsafe { device.cuda_stream().upgrade_device_ptr::<T>(address, count) };
     Ok(Some(OfCandle::wrap_cuda_slice(slice, device.clone())))
 }
