@@ -78,7 +78,11 @@ impl Backend for Disk {
         }
     }
 
-    fn restore(&self, storage: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
+    fn restore(
+        &self,
+        storage: HostStorage<'_>,
+        location: &Location,
+    ) -> Result<Option<Box<dyn DeviceStorage>>> {
         if location.device() != self.name() {
             return Ok(None);
         }
@@ -108,7 +112,11 @@ impl Backend for InsteadOfGpus {
         Availability::Devices(0)
     }
 
-    fn restore(&self, storage: HostStorage<'_>, location: &Location) -> Result<Option<Box<dyn DeviceStorage>>> {
+    fn restore(
+        &self,
+        storage: HostStorage<'_>,
+        location: &Location,
+    ) -> Result<Option<Box<dyn DeviceStorage>>> {
         if !["cuda", "mps"].contains(&location.device()) {
             return Ok(None);
         }
@@ -120,7 +128,11 @@ impl Backend for InsteadOfGpus {
 fn saved_elsewhere() -> Result<Vec<u8>> {
     let tensor = |location: &str, numbers: [f32; 3]| {
         let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
-        Tensor::contiguous(Storage::from_bytes(Some(DType::Float32), location.into(), bytes), DType::Float32, [3])
+        Tensor::contiguous(
+            Storage::from_bytes(Some(DType::Float32), location.into(), bytes),
+            DType::Float32,
+            [3],
+        )
     };
     let (weight, bias) = (tensor("cuda:1", [1.0, 2.0, 3.0])?, tensor("cpu", [0.5; 3])?);
     SaveOptions::new().to_bytes(&Object::dict([("weight", weight), ("bias", bias)]))

@@ -39,7 +39,10 @@ fn locations(name: &str, count: u32, registry: &Registry) -> Vec<Device> {
 }
 
 /// Registries in which simulated drivers have the places of real ones.
-#[cfg_attr(not(any(feature = "cuda", feature = "metal")), expect(unused_mut, reason = "nothing is simulated"))]
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "metal")),
+    expect(unused_mut, reason = "nothing is simulated")
+)]
 fn simulated(registry: Registry) -> Vec<Device> {
     let mut devices = Vec::new();
     #[cfg(feature = "cuda")]
@@ -82,7 +85,10 @@ fn bytes(nbytes: usize) -> Vec<u8> {
 fn every_element_type_comes_back_and_what_shares_there_shares_here() {
     let files = [
         ("zip", ["dtypes.pt", "dtypes_big.pt", "views.pt", "shared.pt", "deflated.pt", "mixed_deflate.pt"]),
-        ("legacy", ["dtypes.pt", "shared.pt", "views.pt", "torch01.tar", "torch03_views.pt", "dtypes.safetensors"]),
+        (
+            "legacy",
+            ["dtypes.pt", "shared.pt", "views.pt", "torch01.tar", "torch03_views.pt", "dtypes.safetensors"],
+        ),
     ];
     let paths: Vec<_> = files
         .iter()
@@ -313,7 +319,8 @@ fn threads_place_and_fetch_beside_each_other() {
             for _ in 0..4 {
                 let (device, storage, expected) = (&device, &storage, &expected);
                 scope.spawn(move || {
-                    let placed = device.0.restore(HostStorage::new(storage, DType::UInt8), &device.1).unwrap();
+                    let placed =
+                        device.0.restore(HostStorage::new(storage, DType::UInt8), &device.1).unwrap();
                     check("beside others", device, &*placed, expected);
                 });
             }

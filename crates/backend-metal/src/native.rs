@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 use block2::RcBlock;
+use objc2::Message;
 use objc2::rc::Retained;
 use objc2::runtime::ProtocolObject;
 use objc2_metal::{
@@ -29,8 +30,8 @@ impl Native {
     }
 
     /// One that somebody uses already.
-    pub fn of(device: Device) -> Self {
-        Self(OnceLock::from(Some(device)))
+    pub fn of(device: &ProtocolObject<dyn MTLDevice>) -> Self {
+        Self(OnceLock::from(Some(device.retain())))
     }
 
     fn device(&self) -> Option<&ProtocolObject<dyn MTLDevice>> {
