@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ptser::{
-    Availability, Backend, Checkpoint, DType, DeviceStorage, Error, ErrorKind, HostBytes, HostStorage,
-    LoadOptions, Location, MapLocation, Object, Registry, Result, SaveOptions, Storage, Tensor,
+    Availability, Checkpoint, DType, DeviceStorage, Error, ErrorKind, HostBytes, HostStorage, LoadOptions,
+    Location, MapLocation, Object, Registry, Result, SaveOptions, Storage, Tensor,
 };
 
 use crate::fixtures;
@@ -14,9 +14,13 @@ use crate::fixtures;
 /// A registry and a device that is there by it.
 type Device = (Registry, Location);
 
+fn linked() -> Registry {
+    Registry::linked().unwrap()
+}
+
 /// The devices of all linked backends, those without an index first; and those of simulated drivers.
 fn devices(test: &str) -> Vec<Device> {
-    let linked = Registry::linked().unwrap();
+    let linked = linked();
     let mut devices = Vec::new();
     for backend in linked.backends() {
         match backend.availability() {
@@ -26,7 +30,7 @@ fn devices(test: &str) -> Vec<Device> {
         }
     }
     assert!(devices.len() >= 2, "the host is always there");
-    devices.extend(simulated(linked));
+    devices.extend(simulated());
     devices
 }
 
@@ -39,26 +43,22 @@ fn locations(name: &str, count: u32, registry: &Registry) -> Vec<Device> {
 }
 
 /// Registries in which simulated drivers have the places of real ones.
-#[cfg_attr(
-    not(any(feature = "cuda", feature = "metal")),
-    expect(unused_mut, reason = "nothing is simulated")
-)]
-fn simulated(registry: Registry) -> Vec<Device> {
+fn simulated() -> Vec<Device> {
+    #[cfg_attr(not(any(feature = "cuda", feature = "metal")), expect(unused_mut, reason = "none is linked"))]
     let mut devices = Vec::new();
     #[cfg(feature = "cuda")]
     {
         use ptser_backend_cuda::{Cuda, simulated::Simulated};
         // Staging buffers that most storages do not fit into.
         let cuda = Cuda::of(Simulated::new(2, 1 << 30)).chunk(1000);
-        devices.extend(locations("cuda", 2, &registry.clone().without("cuda").with(cuda).unwrap()));
+        devices.extend(locations("cuda", 2, &linked().without("cuda").with(cuda).unwrap()));
     }
     #[cfg(feature = "metal")]
     {
         use ptser_backend_metal::{Metal, simulated::Simulated};
         let metal = Metal::of(Simulated::new());
-        devices.extend(locations("mps", 1, &registry.clone().without("mps").with(metal).unwrap()));
+        devices.extend(locations("mps", 1, &linked().without("mps").with(metal).unwrap()));
     }
-    drop(registry);
     devices
 }
 
@@ -237,8 +237,8 @@ fn an_index_beyond_the_count_and_an_absent_device_are_refused_and_placed_nowhere
             }
         }
     };
-    check(&Registry::linked().unwrap());
-    for (registry, _) in simulated(Registry::linked().unwrap()) {
+    check(&linked());
+    for (registry, _) in simulated() {
         check(&registry);
     }
 }
@@ -265,7 +265,7 @@ fn a_backend_declines_what_is_not_its_own() {
     }
 
     let storage = Storage::from_host(None, Location::cpu(), Broken);
-    let registry = Registry::linked().unwrap();
+    let registry = linked();
     for backend in registry.backends() {
         assert_eq!(backend.tag(&Foreign), None, "{}", backend.name());
         for location in ["elsewhere", "elsewhere:0", "", &format!("{}x", backend.name())] {
