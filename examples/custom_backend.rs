@@ -175,7 +175,8 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     }
     let again = Checkpoint::from_bytes(SaveOptions::new().to_bytes(&Object::dict(again))?)?;
     for (name, tensor) in again.tensors() {
-        println!("{name}: {:?}", tensor.storage().map(Storage::location));
+        let storage = tensor.storage().ok_or("no storage")?;
+        println!("{name} is saved on {}", storage.location());
         assert_eq!(tensor.to_contiguous()?, checkpoint.tensor(name)?.to_contiguous()?);
     }
     Ok(())

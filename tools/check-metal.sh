@@ -3,7 +3,7 @@
 # `candle-metal`, for aarch64-apple-darwin. Nothing can be linked or run so. Where the toolchain has that target
 # (`rustup target add aarch64-apple-darwin`) it is used; elsewhere the standard library is compiled from source by
 # Debian's rustc-web, which is downloaded below the target folder (130 MB, 900 MB unpacked) and not installed.
-# The first run takes about METAL_MINUTES minutes on two cores, later ones seconds.
+# The first run takes some five minutes on two cores beside the download, later ones seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=aarch64-apple-darwin

@@ -53,7 +53,7 @@ impl Driver for Native {
     type Buffer = NativeBuffer;
 
     fn find(&self) -> std::result::Result<(), String> {
-        self.device().map(drop).ok_or_else(|| "Metal finds no device".into())
+        if self.device().is_some() { Ok(()) } else { Err("Metal finds no device".into()) }
     }
 
     #[expect(unsafe_code, reason = "a slice of a buffer's memory")]
