@@ -68,7 +68,7 @@ impl Backend for Disk {
     }
 
     fn tag(&self, storage: &dyn DeviceStorage) -> Option<Location> {
-        storage.as_any().is::<DiskStorage>().then(|| Location::new("disk"))
+        storage.as_any().downcast_ref::<DiskStorage>().map(DeviceStorage::location)
     }
 
     fn availability(&self) -> Availability {
