@@ -57,12 +57,13 @@
 //! for `Value::deserialize`, which reads what lies beside the tensors into your own types.
 
 pub use ptser_core::{
-    Availability, Backend, BigInt, ByteOrder, CheckedRecord, Checkpoint, Checksum, Content, CpuStorage,
-    DTensor, DType, Decide, DeviceStorage, Encoding, Entry, Error, ErrorKind, Format, GlobalScan, Globals,
-    HostBytes, HostStorage, Layout, Limits, LoadOptions, Location, MapLocation, Mmap, Nested, Number, Object,
-    PathElement, Placement, Quantized, QuantizedParameter, ReadAt, Reason, RecordInfo, RefusedGlobal,
-    Registry, Replacement, Restored, Result, SaveOptions, Saveable, ScannedGlobal, Sparse, StateDict,
-    Storage, Tensor, TensorKind, Value, ValueKind, Verdict, Verification, layout, submit,
+    Availability, Backend, BackgroundFolder, BigInt, ByteOrder, CheckedRecord, Checkpoint, CheckpointFolder,
+    Checksum, Content, CpuStorage, DTensor, DType, Decide, DeviceStorage, Encoding, Entry, Error, ErrorKind,
+    Format, Found, GlobalScan, Globals, Goal, HostBytes, HostStorage, Layout, Limits, LoadOptions, Location,
+    MapLocation, Mmap, Nested, Number, Object, PathElement, Placement, Quantized, QuantizedParameter, ReadAt,
+    Reason, RecordInfo, RefusedGlobal, Registry, Replacement, Restored, Result, SaveOptions, Saveable, Saved,
+    ScannedGlobal, Sparse, StateDict, Storage, Tensor, TensorKind, Value, ValueKind, Verdict, Verification,
+    layout, submit,
 };
 
 #[cfg(all(doctest, feature = "candle"))]

@@ -5,8 +5,8 @@
 //! # std::env::set_current_dir(&folder)?;
 //! use candle_core::{DType, Device};
 //! use candle_nn::{Optimizer, VarBuilder, VarMap};
-//! use ptser::candle::{AdamW, AdamWOptions, named_vars, to_state_dict};
-//! use ptser::{Checkpoint, Object, SaveOptions};
+//! use ptser::SaveOptions;
+//! use ptser::candle::{AdamW, AdamWOptions, TrainingCheckpoint, TrainingState, named_vars};
 //!
 //! let vars = VarMap::new();
 //! let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
@@ -18,21 +18,36 @@
 //! optimizer.backward_step(&loss)?;
 //!
 //! // Save.
-//! let checkpoint = Object::dict([
-//!     ("epoch", Object::from(1)),
-//!     ("model_state_dict", to_state_dict(&vars)?.into()),
-//!     ("optimizer_state_dict", optimizer.state_dict()?),
-//! ]);
-//! SaveOptions::new().save("checkpoint.pt", &checkpoint)?;
+//! let state = TrainingState::new().model(&vars)?.optimizer(&optimizer)?.epoch(1).step(100);
+//! SaveOptions::new().save("checkpoint.pt", &state)?;
 //!
-//! // Resume: the model first, the optimizer then.
-//! let checkpoint = Checkpoint::open("checkpoint.pt")?;
-//! let weights = ptser::candle::load("checkpoint.pt", &Device::Cpu)?;
-//! for (name, var) in named_vars(&vars) {
-//!     var.set(weights.get(&name).ok_or("a weight is missing")?)?;
+//! // Resume: all of it, or nothing where anything does not fit.
+//! let checkpoint = TrainingCheckpoint::open("checkpoint.pt")?;
+//! checkpoint.resume(&vars, &mut optimizer)?;
+//! let first_epoch = checkpoint.epoch().unwrap_or(0);
+//! # assert_eq!((first_epoch, optimizer.learning_rate()), (1, 1e-3));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! ```
+//! # use candle_core::{DType, Device};
+//! # use candle_nn::{VarBuilder, VarMap};
+//! # use ptser::candle::{TrainingCheckpoint, TrainingState};
+//! # use ptser::{CheckpointFolder, Goal};
+//! # let there = tempfile::tempdir()?;
+//! # std::env::set_current_dir(&there)?;
+//! # let vars = VarMap::new();
+//! # candle_nn::linear(4, 2, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+//! let mut folder = CheckpointFolder::create("runs")?.keep_last(3).keep_best(1, Goal::Lowest).in_background()?;
+//! for step in 1..=10_u64 {
+//!     let loss = 1.0 / step as f64;
+//!     folder.save(step, Some(loss), &TrainingState::new().model(&vars)?.step(step).loss(loss))?;
 //! }
-//! optimizer.load_state_dict(checkpoint.root().get("optimizer_state_dict")?)?;
-//! # assert_eq!(optimizer.learning_rate(), 1e-3);
+//! let folder = folder.finish()?;
+//! let found = folder.latest()?.ok_or("nothing was saved")?;
+//! let checkpoint = TrainingCheckpoint::from(found.checkpoint);
+//! # assert_eq!(checkpoint.step(), Some(10));
+//! # assert_eq!(folder.list()?.len(), 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -12,8 +12,16 @@ mod loading;
 #[cfg(test)]
 mod optim;
 #[cfg(test)]
+mod optim_pytorch;
+#[cfg(test)]
+mod optim_sizes;
+#[cfg(test)]
 mod save;
 #[cfg(test)]
 mod sharing;
 #[cfg(test)]
+mod training;
+#[cfg(test)]
 mod var_builder;
+#[cfg(test)]
+mod vars;

@@ -15,8 +15,8 @@ use ptser::{Checkpoint, Object, SaveOptions, Value, ValueKind};
 use crate::fixtures::{bytes, path};
 
 /// The parameters of the fixtures, and the gradients of ten steps.
-struct Given {
-    vars: Vec<(String, Var)>,
+pub(crate) struct Given {
+    pub(crate) vars: Vec<(String, Var)>,
     gradients: Vec<Vec<(String, Tensor)>>,
 }
 
@@ -40,7 +40,7 @@ fn tensors(value: Value<'_>) -> Vec<(String, Tensor)> {
     value.entries().map(|(name, value)| (name.as_str().unwrap().to_owned(), tensor(value))).collect()
 }
 
-fn given(dtype: &str) -> Given {
+pub(crate) fn given(dtype: &str) -> Given {
     let checkpoint = open(&format!("given_{dtype}.pt"));
     let root = checkpoint.root();
     let vars = tensors(root.get("start").unwrap());
@@ -54,7 +54,7 @@ impl Given {
     }
 
     /// The gradients of a step, as candle gives them.
-    fn gradients(&self, step: usize) -> GradStore {
+    pub(crate) fn gradients(&self, step: usize) -> GradStore {
         let mut gradients = Tensor::new(0.0_f32, &Device::Cpu).unwrap().backward().unwrap();
         for (name, gradient) in &self.gradients[step] {
             gradients.insert(self.var(name), gradient.clone());
@@ -69,7 +69,7 @@ impl Given {
         }
     }
 
-    fn checkpoint(&self, optimizer: &Any) -> Object {
+    pub(crate) fn checkpoint(&self, optimizer: &Any) -> Object {
         let model =
             to_state_dict(self.vars.iter().map(|(name, var)| (name, var.as_tensor())).collect::<Vec<_>>())
                 .unwrap();
@@ -78,7 +78,7 @@ impl Given {
     }
 }
 
-enum Any {
+pub(crate) enum Any {
     Sgd(Sgd),
     Adam(Adam),
     AdamW(AdamW),
@@ -95,7 +95,7 @@ macro_rules! each {
 }
 
 impl Any {
-    fn step(&mut self, gradients: &GradStore) {
+    pub(crate) fn step(&mut self, gradients: &GradStore) {
         each!(self, optimizer => optimizer.step(gradients).unwrap());
     }
 
@@ -128,7 +128,7 @@ fn grouped(vars: Vec<(String, Var)>) -> Any {
     Any::AdamW(AdamW::with_groups(groups, AdamWOptions { lr: 0.02, ..Default::default() }).unwrap())
 }
 
-const CASES: [(&str, &str); 17] = [
+pub(crate) const CASES: [(&str, &str); 17] = [
     ("sgd", "float32"),
     ("sgd_momentum", "float32"),
     ("sgd_dampened", "float32"),
@@ -149,7 +149,7 @@ const CASES: [(&str, &str); 17] = [
 ];
 
 /// The optimizer of a case of the fixtures' `make.py`.
-fn optimizer(case: &str, vars: Vec<(String, Var)>) -> Any {
+pub(crate) fn optimizer(case: &str, vars: Vec<(String, Var)>) -> Any {
     let (sgd_default, adam_default, adamw_default) =
         (SgdOptions::default(), AdamOptions::default(), AdamWOptions::default());
     match case {
@@ -242,7 +242,7 @@ fn pickle(bytes: &[u8]) -> Vec<u8> {
     pickle
 }
 
-fn save(object: &Object, name: &str) -> Vec<u8> {
+pub(crate) fn save(object: &Object, name: &str) -> Vec<u8> {
     let name = Path::new(name).file_stem().unwrap().to_str().unwrap();
     SaveOptions::new().root_folder(name).to_bytes(object).unwrap()
 }

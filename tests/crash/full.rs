@@ -72,6 +72,7 @@ pub(crate) fn save_large(target: &Path) {
     }
     // There is room again.
     SaveOptions::new().save(target, &filled(3, 10_000)).unwrap();
+    crate::folder::save_large_behind(target);
     println!("kept whole");
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn save_for_ever(target: &Path) {
 }
 
 /// Numbers that are no pattern (xorshift).
-fn next(seed: &mut u64) -> u64 {
+pub(crate) fn next(seed: &mut u64) -> u64 {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;

@@ -5,6 +5,8 @@
 #![cfg(unix)]
 
 #[cfg(test)]
+mod folder;
+#[cfg(test)]
 mod full;
 #[cfg(test)]
 mod killed;
@@ -27,6 +29,7 @@ mod tests {
         let target = PathBuf::from(target);
         match what.as_str() {
             "save-for-ever" => super::killed::save_for_ever(&target),
+            "save-steps-for-ever" => super::folder::save_steps_for_ever(&target),
             "save-large" => super::full::save_large(&target),
             other => panic!("there is no child {other}"),
         }

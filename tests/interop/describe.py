@@ -182,6 +182,8 @@ def logical_bytes(tensor):
         return b""
     if tensor.is_quantized:
         tensor = tensor.int_repr()
+    if tensor.dtype == torch.bool:  # as they are: a copy makes 1 of every byte that is not 0
+        tensor = tensor.view(torch.uint8)
     if tensor.dtype in HALVES:  # of which PyTorch can do little more than copy them
         conj, neg = tensor.is_conj(), tensor.is_neg()
         tensor = torch._neg_view(tensor) if neg else tensor

@@ -9,15 +9,28 @@
 //! and `rebuild_v3` in `describe.py` say of which files. Arrays of numpy and the like are opened and not compared.
 
 #[cfg(test)]
+#[path = "../support/build.rs"]
+mod build;
+#[cfg(test)]
 mod case;
 #[cfg(test)]
 #[path = "../support/compare.rs"]
 mod compare;
 #[cfg(test)]
+mod damaged;
+#[cfg(test)]
+#[path = "../../examples/resume_from_pytorch/go_on.rs"]
+mod go_on;
+#[cfg(test)]
+#[path = "../support/mutate.rs"]
+mod mutate;
+#[cfg(test)]
 #[path = "../support/oracle.rs"]
 mod oracle;
 #[cfg(test)]
 mod python;
+#[cfg(test)]
+mod resume;
 #[cfg(test)]
 mod saving;
 #[cfg(test)]

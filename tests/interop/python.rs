@@ -13,7 +13,7 @@ pub(crate) fn with_torch() -> Option<OsString> {
     let python = named.clone().unwrap_or_else(|| "python3".into());
     let imported = command(&python).args(["-c", NEEDED]).output();
     match imported.map_err(|error| error.to_string()).and_then(succeeded) {
-        Ok(()) => Some(python),
+        Ok(_) => Some(python),
         Err(why) => {
             assert!(named.is_none(), "PTSER_PYTHON is {python:?}, which has no numpy and torch 2.15: {why}");
             None
@@ -26,8 +26,8 @@ pub(crate) fn old() -> Option<OsString> {
     std::env::var_os("PTSER_PYTHON_OLD").filter(|named| !named.is_empty())
 }
 
-/// Runs a script of this folder.
-pub(crate) fn run(python: &OsStr, script: &str, args: &[&OsStr]) -> Result<(), String> {
+/// Runs a script of this folder; gives what it prints.
+pub(crate) fn run(python: &OsStr, script: &str, args: &[&OsStr]) -> Result<String, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(script);
     let output = command(python).arg(script).args(args).output();
     output.map_err(|error| error.to_string()).and_then(succeeded)
@@ -40,9 +40,9 @@ fn command(python: &OsStr) -> Command {
     command
 }
 
-fn succeeded(output: Output) -> Result<(), String> {
+fn succeeded(output: Output) -> Result<String, String> {
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("python ended with {}:\n{}", output.status, said.trim_end()))

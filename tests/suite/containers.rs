@@ -354,6 +354,18 @@ fn the_pickles_before_the_object_are_checked() {
     }
     // A pickle of something else altogether, and another number than the magic one.
     assert_eq!(Checkpoint::from_bytes(pickle(&[&int(1001)])).unwrap().format(), Format::Pickle);
+    // Any damaged bit of the magic number makes no checkpoint of that number.
+    for bit in 0..80 {
+        let mut stream = stream(good, b"\x80\x02}.");
+        stream[4 + bit / 8] ^= 1 << (bit % 8);
+        let error = malformed(stream);
+        assert!(error.to_string().contains("magic number"), "{bit}: {error}");
+    }
+    for version in
+        [&b"\x80\x02M\xe9\x03.}."[..], b"\x80\x02\x8a\x0b\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19..}."]
+    {
+        assert!(malformed(version.to_vec()).to_string().contains("magic number"));
+    }
     // Globals of the small pickles meet the policy as well.
     let error = refuse(stream(good, b"\x80\x02cos\nsystem\n."));
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");

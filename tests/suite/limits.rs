@@ -54,20 +54,23 @@ fn each_limit_is_named_by_the_error_of_exceeding_it() {
 
 #[test]
 fn objects_are_counted_while_they_are_read() {
+    // Of None, True, False, () and the least integers there is one each, as in Python.
     let nones = [b"](".as_slice(), &b"N".repeat(1000), b"e"].concat();
-    just_enough(&around(&pickle(&[&nones])), "objects", Limits::objects, 1001);
+    just_enough(&around(&pickle(&[&nones])), "objects", Limits::objects, 2);
+    let numbers = [b"](".as_slice(), &b"M\x00\x01".repeat(1000), b"e"].concat();
+    just_enough(&around(&pickle(&[&numbers])), "objects", Limits::objects, 1001);
     // The damage behind them is never seen.
-    let damaged = [nones.as_slice(), b"\x00"].concat();
+    let damaged = [numbers.as_slice(), b"\x00"].concat();
     refused(around(&pickle(&[&damaged])), Limits::default().objects(1000), "objects");
-    refused(stream(&pickle(&[&nones]), &[], &[]), Limits::default().objects(1000), "objects");
-    refused(pickle(&[&nones]), Limits::default().objects(1000), "objects");
+    refused(stream(&pickle(&[&numbers]), &[], &[]), Limits::default().objects(1000), "objects");
+    refused(pickle(&[&numbers]), Limits::default().objects(1000), "objects");
 }
 
 #[test]
 fn checkpoints_inside_others_are_counted_with_them() {
     // A list that is dropped again, and a tensor.
     let weight = tensor(&storage("0", 6), 0, &[6], &[1]);
-    let inner = pickle(&[b"](", &b"N".repeat(1000), b"e0", &weight]);
+    let inner = pickle(&[b"](", &b"M\x00\x01".repeat(1000), b"e0", &weight]);
     let whole = stream(&inner, &["0"], &[("0", 6, &[0; 24])]);
     let bytes = [b"B", u32::try_from(whole.len()).unwrap().to_le_bytes().as_slice(), &whole].concat();
     let outer = pickle(&[&call("torch.storage._load_from_bytes", &[&bytes])]);

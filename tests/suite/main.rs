@@ -16,6 +16,8 @@ mod cuda;
 #[path = "../support/fixtures.rs"]
 mod fixtures;
 #[cfg(test)]
+mod folder;
+#[cfg(test)]
 mod foreign;
 #[cfg(test)]
 mod globals;

@@ -229,13 +229,7 @@ fn data_is_not_read_where_the_local_header_says_otherwise() {
     let good = std::fs::read(path("align64.pt")).unwrap();
     let name = b"align64/data/2";
     let extra_len = position(&good, name) - 2;
-    let computed_otherwise = "without computed offsets";
-    for (change, said) in [
-        (-1, computed_otherwise),
-        (1, computed_otherwise),
-        (4, computed_otherwise),
-        (64, "reaches into what follows"),
-    ] {
+    for change in [-1, 1, 4, 64] {
         let mut bytes = good.clone();
         let len = u16::from_le_bytes([bytes[extra_len], bytes[extra_len + 1]]);
         let changed = len.checked_add_signed(change).unwrap();
@@ -249,7 +243,7 @@ fn data_is_not_read_where_the_local_header_says_otherwise() {
             let error = error.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
             assert_eq!(error.record(), Some("data/2"), "{error}");
-            assert!(error.to_string().contains(said), "{error}");
+            assert!(error.to_string().contains("without computed offsets"), "{error}");
         }
         assert!(storage.write_at(0, &[0]).is_err());
     }

@@ -113,6 +113,19 @@ fn a_source_that_ends_early_is_an_error_of_reading() {
 }
 
 #[test]
+fn what_cannot_be_read_is_no_sign_of_another_format() {
+    for file in ["prefixed.pt", "legacy_build.pt", "protocol1.pt", "root_tensor.pt"] {
+        let bytes = fixtures::bytes(file);
+        for readable in 0..bytes.len() {
+            let opened = LoadOptions::new().source(Cut { bytes: bytes.clone(), readable });
+            if let Err(error) = opened {
+                assert_eq!(error.kind(), ErrorKind::Io, "{file}, {readable} bytes: {error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_folder_and_a_missing_file_are_named() {
     let error = Checkpoint::open(fixtures::folder()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);

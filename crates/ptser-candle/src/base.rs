@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Result, Tensor, WithDType};
+use candle_core::{DType, Device, Result, Tensor, Var, WithDType};
 use ptser_core::{DType as Torch, Storage, layout};
 
 use crate::cuda::{self, Number};
@@ -118,29 +118,29 @@ pub(crate) fn read(
     pages: &HugePages,
     device: &Device,
 ) -> Result<Tensor> {
-    let reading = Reading { name, located, window, lanes: target.lanes, pages, device };
-    match located.dtype {
-        Torch::Float64 | Torch::Complex128 => reading.same::<f64>(),
-        Torch::Float32 | Torch::Complex64 => reading.same::<f32>(),
-        Torch::Float16 | Torch::Complex32 => reading.same::<half::f16>(),
-        Torch::BFloat16 | Torch::BComplex32 => reading.same::<half::bf16>(),
-        // Those beyond 63 bits are found out view by view.
-        Torch::Int64 | Torch::UInt64 => reading.same::<i64>(),
-        Torch::Int32 => reading.same::<i32>(),
-        Torch::Int16 | Torch::Bits16 => reading.same::<i16>(),
-        Torch::UInt32 => reading.same::<u32>(),
-        Torch::Float8E4M3Fn => reading.same::<float8::F8E4M3>(),
-        // Any byte but 0 is true to PyTorch.
-        Torch::Bool => reading.each::<u8, u8>(|byte| u8::from(byte != 0)),
-        Torch::Int8 => reading.each::<i8, i16>(i16::from),
-        Torch::UInt16 => reading.each::<u16, u32>(u32::from),
-        Torch::Float8E5M2 => reading.each::<u8, half::f16>(decode::e5m2),
-        Torch::Float8E4M3Fnuz => reading.each::<u8, f32>(decode::e4m3fnuz),
-        Torch::Float8E5M2Fnuz => reading.each::<u8, f32>(decode::e5m2fnuz),
-        Torch::Float8E8M0Fnu => reading.each::<u8, f32>(decode::e8m0fnu),
-        dtype if target.dtype == DType::U8 && dtype.element_size() == 1 => reading.same::<u8>(),
-        dtype => Err(about(name, format!("{dtype} cannot become {:?}", target.dtype))),
-    }
+    Reading { name, located, window, lanes: target.lanes, pages, device, variable: None }.read(target)
+}
+
+/// Reads a tensor that is all of its storage into a variable's memory, in the type that the storage has.
+pub(crate) fn read_variable(
+    name: &str,
+    located: Located<'_>,
+    shape: &[usize],
+    target: Target,
+    pages: &HugePages,
+) -> Result<Var> {
+    let window = Window { first: 0, count: shape.iter().product() };
+    let reading = Reading {
+        name,
+        located,
+        window,
+        lanes: target.lanes,
+        pages,
+        device: &Device::Cpu,
+        variable: Some(shape),
+    };
+    // A variable's tensor becomes that variable.
+    Var::from_tensor(&reading.read(target)?)
 }
 
 struct Reading<'r> {
@@ -149,10 +149,37 @@ struct Reading<'r> {
     window: Window,
     lanes: usize,
     pages: &'r HugePages,
+    /// The shape of the variable that is made of it.
+    variable: Option<&'r [usize]>,
     device: &'r Device,
 }
 
 impl Reading<'_> {
+    fn read(&self, target: Target) -> Result<Tensor> {
+        match self.located.dtype {
+            Torch::Float64 | Torch::Complex128 => self.same::<f64>(),
+            Torch::Float32 | Torch::Complex64 => self.same::<f32>(),
+            Torch::Float16 | Torch::Complex32 => self.same::<half::f16>(),
+            Torch::BFloat16 | Torch::BComplex32 => self.same::<half::bf16>(),
+            // Those beyond 63 bits are found out view by view.
+            Torch::Int64 | Torch::UInt64 => self.same::<i64>(),
+            Torch::Int32 => self.same::<i32>(),
+            Torch::Int16 | Torch::Bits16 => self.same::<i16>(),
+            Torch::UInt32 => self.same::<u32>(),
+            Torch::Float8E4M3Fn => self.same::<float8::F8E4M3>(),
+            // Any byte but 0 is true to PyTorch.
+            Torch::Bool => self.each::<u8, u8>(|byte| u8::from(byte != 0)),
+            Torch::Int8 => self.each::<i8, i16>(i16::from),
+            Torch::UInt16 => self.each::<u16, u32>(u32::from),
+            Torch::Float8E5M2 => self.each::<u8, half::f16>(decode::e5m2),
+            Torch::Float8E4M3Fnuz => self.each::<u8, f32>(decode::e4m3fnuz),
+            Torch::Float8E5M2Fnuz => self.each::<u8, f32>(decode::e5m2fnuz),
+            Torch::Float8E8M0Fnu => self.each::<u8, f32>(decode::e8m0fnu),
+            dtype if target.dtype == DType::U8 && dtype.element_size() == 1 => self.same::<u8>(),
+            dtype => Err(about(self.name, format!("{dtype} cannot become {:?}", target.dtype))),
+        }
+    }
+
     /// The byte that the window begins with, and the numbers in it.
     fn range(&self) -> (usize, usize) {
         let start = self.window.first.saturating_mul(self.located.dtype.element_size());
@@ -207,6 +234,9 @@ impl Reading<'_> {
     fn tensor<T: WithDType>(&self, numbers: ptser_core::Result<Vec<T>>) -> Result<Tensor> {
         let numbers = numbers.map_err(|error| wrap(error.in_tensor(self.name)))?;
         let count = numbers.len();
-        Tensor::from_vec(numbers, count, &Device::Cpu)
+        match self.variable {
+            Some(shape) => Ok(Var::from_vec(numbers, shape, &Device::Cpu)?.into_inner()),
+            None => Tensor::from_vec(numbers, count, &Device::Cpu),
+        }
     }
 }

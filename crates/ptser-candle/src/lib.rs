@@ -37,7 +37,9 @@ mod report;
 mod save;
 mod shared;
 mod tensors;
+mod training;
 mod var_builder;
+mod vars;
 mod view;
 
 use std::path::Path;
@@ -46,14 +48,16 @@ use candle_core::{Device, Result};
 
 pub use loaded::Loaded;
 pub use optim::{
-    Adam, AdamOptions, AdamW, AdamWOptions, ParamGroup, Sgd, SgdOptions, StateError, named_vars,
-    named_vars_as,
+    Adam, AdamOptions, AdamW, AdamWOptions, ParamGroup, Sgd, SgdOptions, StateError, StatefulOptimizer,
+    named_vars, named_vars_as,
 };
 pub use options::PtOptions;
 pub use report::{Change, Note, Report};
-pub use save::{NamedTensors, save, save_with, to_state_dict, to_tensor, to_tensors};
+pub use save::{AsTensor, NamedTensors, save, save_with, to_state_dict, to_tensor, to_tensors};
 pub use tensors::PtTensors;
+pub use training::{ResumeError, TrainingCheckpoint, TrainingKeys, TrainingState};
 pub use var_builder::VarBuilderExt;
+pub use vars::{Alias, Mismatched, Missing, VarMapExt, VarsError, VarsReport};
 
 /// Loads all tensors of a checkpoint's state dict, sharing preserved, in the order of the file.
 ///

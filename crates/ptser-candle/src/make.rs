@@ -212,7 +212,7 @@ impl<'w> Wanted<'w> {
 }
 
 /// candle's cast, around one that it cannot do.
-fn convert(tensor: Tensor, dtype: Option<DType>) -> Result<Tensor> {
+pub(crate) fn convert(tensor: Tensor, dtype: Option<DType>) -> Result<Tensor> {
     match (tensor.dtype(), dtype) {
         (_, None) => Ok(tensor),
         // Candle 0.11's cast of a float8 to F64 calls itself without end; F32 holds every float8.

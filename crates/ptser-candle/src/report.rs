@@ -58,6 +58,10 @@ impl Report {
         self.notes.is_empty()
     }
 
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.notes.extend(other.notes.iter().cloned());
+    }
+
     pub(crate) fn add(&mut self, name: &str, change: Change) {
         self.notes.insert(Note { name: name.to_owned(), change });
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::PoisonError;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, Var};
 use candle_nn::VarMap;
 use ptser_core::{SaveOptions, StateDict, Storage, Tensor as Described, layout};
 
@@ -82,9 +82,9 @@ pub fn to_state_dict(tensors: impl NamedTensors) -> Result<StateDict> {
 ///
 /// # Errors
 /// An element type that PyTorch lacks.
-pub fn to_tensors<T: AsRef<Tensor>>(tensors: &[T]) -> Result<Vec<Described>> {
-    let mut shared = Shared::of(tensors.iter().map(AsRef::as_ref));
-    tensors.iter().map(|tensor| shared.describe(tensor.as_ref()).map_err(wrap)).collect()
+pub fn to_tensors<T: AsTensor>(tensors: &[T]) -> Result<Vec<Described>> {
+    let mut shared = Shared::of(tensors.iter().map(AsTensor::as_tensor));
+    tensors.iter().map(|tensor| shared.describe(tensor.as_tensor()).map_err(wrap)).collect()
 }
 
 /// Describes one tensor as [`to_state_dict`] does; it shares with no other.
@@ -93,6 +93,30 @@ pub fn to_tensors<T: AsRef<Tensor>>(tensors: &[T]) -> Result<Vec<Described>> {
 /// An element type that PyTorch lacks.
 pub fn to_tensor(tensor: &Tensor) -> Result<Described> {
     Shared::of([tensor].into_iter()).describe(tensor).map_err(wrap)
+}
+
+/// A tensor or a variable, or a reference to one.
+pub trait AsTensor {
+    /// The tensor.
+    fn as_tensor(&self) -> &Tensor;
+}
+
+impl AsTensor for Tensor {
+    fn as_tensor(&self) -> &Tensor {
+        self
+    }
+}
+
+impl AsTensor for Var {
+    fn as_tensor(&self) -> &Tensor {
+        Self::as_tensor(self)
+    }
+}
+
+impl<T: AsTensor + ?Sized> AsTensor for &T {
+    fn as_tensor(&self) -> &Tensor {
+        (**self).as_tensor()
+    }
 }
 
 /// Tensors with names, in the order in which they are saved.
@@ -112,37 +136,37 @@ impl NamedTensors for &VarMap {
     }
 }
 
-impl<K: AsRef<str>, T: AsRef<Tensor>, S> NamedTensors for &HashMap<K, T, S> {
+impl<K: AsRef<str>, T: AsTensor, S> NamedTensors for &HashMap<K, T, S> {
     fn named_tensors(self) -> Vec<(String, Tensor)> {
         sorted(pairs(self))
     }
 }
 
-impl<K: AsRef<str>, T: AsRef<Tensor>> NamedTensors for &[(K, T)] {
+impl<K: AsRef<str>, T: AsTensor> NamedTensors for &[(K, T)] {
     fn named_tensors(self) -> Vec<(String, Tensor)> {
         pairs(self.iter().map(|(name, tensor)| (name, tensor)))
     }
 }
 
-impl<K: AsRef<str>, T: AsRef<Tensor>> NamedTensors for Vec<(K, T)> {
+impl<K: AsRef<str>, T: AsTensor> NamedTensors for Vec<(K, T)> {
     fn named_tensors(self) -> Vec<(String, Tensor)> {
         pairs(self)
     }
 }
 
-impl<K: AsRef<str>, T: AsRef<Tensor>> NamedTensors for &Vec<(K, T)> {
+impl<K: AsRef<str>, T: AsTensor> NamedTensors for &Vec<(K, T)> {
     fn named_tensors(self) -> Vec<(String, Tensor)> {
         self.as_slice().named_tensors()
     }
 }
 
-impl<K: AsRef<str>, T: AsRef<Tensor>, const N: usize> NamedTensors for [(K, T); N] {
+impl<K: AsRef<str>, T: AsTensor, const N: usize> NamedTensors for [(K, T); N] {
     fn named_tensors(self) -> Vec<(String, Tensor)> {
         pairs(self)
     }
 }
 
-impl<K: AsRef<str>, T: AsRef<Tensor>, const N: usize> NamedTensors for &[(K, T); N] {
+impl<K: AsRef<str>, T: AsTensor, const N: usize> NamedTensors for &[(K, T); N] {
     fn named_tensors(self) -> Vec<(String, Tensor)> {
         self.as_slice().named_tensors()
     }
@@ -155,10 +179,8 @@ impl NamedTensors for &Loaded {
     }
 }
 
-fn pairs<K: AsRef<str>, T: AsRef<Tensor>>(
-    tensors: impl IntoIterator<Item = (K, T)>,
-) -> Vec<(String, Tensor)> {
-    tensors.into_iter().map(|(name, tensor)| (name.as_ref().to_owned(), tensor.as_ref().clone())).collect()
+fn pairs<K: AsRef<str>, T: AsTensor>(tensors: impl IntoIterator<Item = (K, T)>) -> Vec<(String, Tensor)> {
+    tensors.into_iter().map(|(name, tensor)| (name.as_ref().to_owned(), tensor.as_tensor().clone())).collect()
 }
 
 fn sorted(mut tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {

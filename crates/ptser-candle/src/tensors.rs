@@ -36,11 +36,25 @@ struct Inner {
 
 impl PtTensors {
     pub(crate) fn new(state_dict: StateDict, options: &PtOptions) -> Self {
+        Self::over(state_dict, options.conversions)
+    }
+
+    /// Some of the tensors, by their names.
+    pub(crate) fn part<'n>(&self, names: impl Iterator<Item = &'n str>) -> Self {
+        let found = names.filter_map(|name| Some((name, self.0.state_dict.find(name)?.clone())));
+        Self::over(found.collect(), self.0.conversions)
+    }
+
+    pub(crate) fn conversions(&self) -> Conversions {
+        self.0.conversions
+    }
+
+    fn over(state_dict: StateDict, conversions: Conversions) -> Self {
         let uses = Uses::of(state_dict.iter().map(|(_, tensor)| tensor));
         let inner = Inner {
             state_dict,
             uses,
-            conversions: options.conversions,
+            conversions,
             shared: SharedBases::default(),
             report: Mutex::default(),
             pages: HugePages::default(),
@@ -236,6 +250,6 @@ impl std::fmt::Debug for PtTensors {
     }
 }
 
-fn view_key(tensor: &Described, located: Located<'_>) -> ViewKey {
+pub(crate) fn view_key(tensor: &Described, located: Located<'_>) -> ViewKey {
     (tensor.shape().to_vec(), tensor.stride().to_vec(), located.offset)
 }

@@ -11,6 +11,7 @@ use clap::Args;
 use owo_colors::OwoColorize;
 
 use self::walk::{Change, Walk};
+use crate::describe::summary;
 use crate::open::Policy;
 use crate::output::{self, Failure};
 use crate::{DIFFERENT, human};
@@ -34,6 +35,9 @@ pub(crate) struct Diff {
     policy: Policy,
 }
 
+/// Differences that are told.
+const MOST: usize = 20_000;
+
 impl Diff {
     /// The exit code.
     pub(crate) fn run(&self) -> Result<u8, Failure> {
@@ -51,9 +55,13 @@ impl Diff {
         let mut walk = Walk::new(files, (first.root(), second.root()));
         while let Some((name, change)) = walk.next_change()? {
             differences += 1;
+            if differences > MOST {
+                writeln!(out, "more than {} differences; the rest was not compared", human::number(MOST))?;
+                break;
+            }
             match change {
-                Change::Only(0, what) => writeln!(out, "{} {name}: {what}", "-".red())?,
-                Change::Only(_, what) => writeln!(out, "{} {name}: {what}", "+".green())?,
+                Change::Only(0, value) => writeln!(out, "{} {name}: {}", "-".red(), summary(value))?,
+                Change::Only(_, value) => writeln!(out, "{} {name}: {}", "+".green(), summary(value))?,
                 Change::Changed(what) => writeln!(out, "{} {name}: {what}", "~".yellow())?,
             }
         }

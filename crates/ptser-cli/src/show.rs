@@ -45,7 +45,7 @@ impl Show {
         let name = path.as_deref().unwrap_or_default();
         let tree = Tree { depth: *depth, all: *all };
         let mut out = output::human();
-        match path::find(checkpoint.root(), name) {
+        match path::find(checkpoint.root(), name)? {
             Ok(value) => {
                 show(&mut out, value, &tree, name).map_err(|error| error.blame(source.path(), name))?
             }
@@ -78,6 +78,12 @@ impl Trouble {
             Self::Reading(error) => Failure::tensor(file, name, &explain(&error)),
             Self::Output(error) => error.into(),
         }
+    }
+}
+
+impl From<ptser::Error> for Trouble {
+    fn from(error: ptser::Error) -> Self {
+        Self::Reading(error)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
-use crate::memory::{filled, push, reserve};
+use crate::memory::{extend, filled, make_room_for, push, reserve};
 use crate::pickle::{Node, NodeId};
 use crate::repr::Repr;
 use crate::tensor::Tensor;
@@ -194,7 +194,7 @@ impl Walk<'_> {
                 }
                 Branches::Sequence | Branches::Set | Branches::Mapping | Branches::Object => {}
             }
-            collect(value, &into, &mut children);
+            collect(value, &into, &mut children)?;
             if repeated {
                 self.repeats = self.repeats.saturating_sub(children.len().saturating_add(1));
             }
@@ -249,6 +249,9 @@ impl Walk<'_> {
                 listing.names.push('.');
             }
             if let Some((_, step)) = listing.steps.get(step) {
+                if let Step::Key(key) = step {
+                    make_room_for(&mut listing.names, document.graph.str(*key).map_or(0, str::len))?;
+                }
                 write_step(document, *step, &mut listing.names);
             }
             let bytes = u64::try_from(listing.names.len()).unwrap_or(u64::MAX);
@@ -329,63 +332,68 @@ fn branches(document: &Document, node: NodeId) -> Option<Branches<'_>> {
     })
 }
 
-fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeId)>) {
+fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeId)>) -> Result<()> {
     match branches {
-        Branches::Array | Branches::Damaged => return,
+        Branches::Array | Branches::Damaged => return Ok(()),
         Branches::Tensor(_) => {}
         Branches::Sequence => {
-            out.extend(value.items().enumerate().map(|(index, item)| (Step::Index(index), item.id)))
+            extend(out, value.items().enumerate().map(|(index, item)| (Step::Index(index), item.id)))?
         }
         Branches::Set => {
-            out.extend(
+            extend(
+                out,
                 value.items().enumerate().map(|(index, item)| (Step::Numbered("#items", index), item.id)),
-            );
+            )?;
         }
-        Branches::Mapping => out.extend(value.entries().map(|(key, value)| (Step::Key(key.id), value.id))),
+        Branches::Mapping => extend(out, value.entries().map(|(key, value)| (Step::Key(key.id), value.id)))?,
         Branches::Object => {
             match subclass(value) {
                 Some((inner, [class, state])) => {
-                    out.extend(
+                    extend(
+                        out,
                         inner
                             .items()
                             .enumerate()
                             .map(|(index, arg)| (Step::Numbered("#args/0/#args", index), arg.id)),
-                    );
-                    out.extend([
-                        (Step::Numbered("#args", 1), class.id),
-                        (Step::Numbered("#args", 2), state.id),
-                    ]);
+                    )?;
+                    extend(
+                        out,
+                        [(Step::Numbered("#args", 1), class.id), (Step::Numbered("#args", 2), state.id)],
+                    )?;
                 }
-                None => out.extend(
+                None => extend(
+                    out,
                     value.args().enumerate().map(|(index, arg)| (Step::Numbered("#args", index), arg.id)),
-                ),
+                )?,
             }
-            out.extend(value.callable().map(|callable| (Step::Part("#callable"), callable.id)));
+            extend(out, value.callable().map(|callable| (Step::Part("#callable"), callable.id)))?;
             if let Some(kwargs) = value.kwargs() {
-                out.extend(kwargs.entries().map(|(key, value)| (Step::Keyword(key.id), value.id)));
+                extend(out, kwargs.entries().map(|(key, value)| (Step::Keyword(key.id), value.id)))?;
             }
             for state in value.states() {
                 if state.is_mapping() {
-                    out.extend(state.entries().map(|(key, value)| (Step::Key(key.id), value.id)));
+                    extend(out, state.entries().map(|(key, value)| (Step::Key(key.id), value.id)))?;
                 } else {
-                    out.push((Step::Part("#state"), state.id));
+                    push(out, (Step::Part("#state"), state.id))?;
                 }
             }
-            out.extend(
+            extend(
+                out,
                 value.appended().enumerate().map(|(index, item)| (Step::Numbered("#items", index), item.id)),
-            );
-            out.extend(value.assigned().map(|(key, value)| (Step::Assigned(key.id), value.id)));
-            return;
+            )?;
+            extend(out, value.assigned().map(|(key, value)| (Step::Assigned(key.id), value.id)))?;
+            return Ok(());
         }
     }
     if let Some(state) = value.state() {
         let before = out.len();
-        out.extend(value.attributes().map(|(key, value)| (Step::Attribute(key.id), value.id)));
+        extend(out, value.attributes().map(|(key, value)| (Step::Attribute(key.id), value.id)))?;
         // A state of a class's own making.
         if out.len() == before && !state.is_mapping() {
-            out.push((Step::Part("#state"), state.id));
+            push(out, (Step::Part("#state"), state.id))?;
         }
     }
+    Ok(())
 }
 
 /// The parts of a tensor subclass with a rebuild function of its own, `(function, class, args, state)`: what
@@ -457,12 +465,16 @@ fn spell_key(key: Value<'_>) -> PathElement {
 impl<'c> Value<'c> {
     /// What it holds, each under its step of a [path](Entry::path): entries, items, attributes, and the parts of an object
     /// that was never made. The indices and values of sparse tensors and the like are no values: [`Tensor::parts`].
-    pub fn children(self) -> Vec<(PathElement, Self)> {
-        let Some(branches) = branches(self.document, self.id) else { return Vec::new() };
+    ///
+    /// # Errors
+    /// `Io` where memory is short.
+    pub fn children(self) -> Result<impl ExactSizeIterator<Item = (PathElement, Self)>> {
         let mut steps = Vec::new();
-        collect(self, &branches, &mut steps);
-        let spelled = |(step, id)| (spell(self.document, step), Self { document: self.document, id });
-        steps.into_iter().map(spelled).collect()
+        if let Some(branches) = branches(self.document, self.id) {
+            collect(self, &branches, &mut steps)?;
+        }
+        let spelled = move |(step, id)| (spell(self.document, step), Self { document: self.document, id });
+        Ok(steps.into_iter().map(spelled))
     }
 }
 

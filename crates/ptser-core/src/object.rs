@@ -173,18 +173,10 @@ impl Object {
             if !seen.insert(Arc::as_ptr(&object.0).addr()) {
                 continue;
             }
-            match &*object.0 {
-                Kind::List(items) | Kind::Tuple(items) | Kind::Set(items) => open.extend(items),
-                Kind::Dict(entries) => open.extend(entries.iter().flat_map(|(key, value)| [key, value])),
-                Kind::OrderedDict { entries, attributes } => {
-                    open.extend(entries.iter().chain(attributes).flat_map(|(key, value)| [key, value]));
-                }
-                Kind::Tensor { tensor, attributes } => {
-                    found.push(tensor.clone());
-                    open.extend(attributes.iter().flat_map(|(key, value)| [key, value]));
-                }
-                _ => {}
+            if let Kind::Tensor { tensor, .. } = &*object.0 {
+                found.push(tensor.clone());
             }
+            open.extend(object.parts());
         }
         found
     }

@@ -214,6 +214,11 @@ impl Storage {
         self.0.byte_order
     }
 
+    /// Whether a caller has its bytes, in memory or on a device; otherwise they lie in a file, or nowhere.
+    pub(crate) fn is_of_host(&self) -> bool {
+        self.0.content.is_of_host()
+    }
+
     /// Whether it has a size and no bytes.
     pub(crate) fn is_meta(&self) -> bool {
         self.0.content.is_meta()
@@ -332,6 +337,21 @@ impl Storage {
     /// As [`to_vec_as`](Self::to_vec_as).
     pub fn to_vec(&self) -> Result<Vec<u8>> {
         self.to_vec_as(self.0.dtype.unwrap_or(DType::UInt8), ByteOrder::NATIVE)
+    }
+
+    /// All bytes in this machine's byte order, into memory that is there.
+    ///
+    /// # Errors
+    /// As [`to_vec_as`](Self::to_vec_as).
+    pub(crate) fn copy_into(&self, vec: &mut Vec<u8>) -> Result<()> {
+        vec.clear();
+        let len = usize::try_from(self.0.nbytes).map_err(|_| out_of_memory(self.0.nbytes))?;
+        vec.try_reserve_exact(len).map_err(|_| out_of_memory(self.0.nbytes))?;
+        let dtype = self.0.dtype.unwrap_or(DType::UInt8);
+        self.for_each_chunk(dtype, ByteOrder::NATIVE, &mut |bytes| {
+            vec.extend_from_slice(bytes);
+            Ok(())
+        })
     }
 
     /// All bytes in pieces, as elements of `dtype` in the given order; in one where they lie in memory so.

@@ -17,11 +17,11 @@ use crate::fill::HugePages;
 use crate::make::Wanted;
 
 impl Engine {
-    /// Takes over the state of a state dict, or nothing.
+    /// The optimizer with the state of a state dict.
     ///
     /// # Errors
     /// Whatever does not fit, and errors of reading.
-    pub(super) fn load(&mut self, value: Value<'_>) -> Result<(), StateError> {
+    pub(super) fn loaded(&self, value: Value<'_>) -> Result<Self, StateError> {
         let part = |key: &str| {
             value.find(key).ok_or_else(|| StateError::NotAStateDict { found: format!("there is no {key:?}") })
         };
@@ -56,8 +56,7 @@ impl Engine {
             state.insert(place, reader.state(amsgrad)?);
         }
         next.state = state;
-        *self = next;
-        Ok(())
+        Ok(next)
     }
 
     fn load_group(

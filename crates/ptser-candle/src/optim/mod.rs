@@ -15,11 +15,33 @@ mod settings;
 mod sgd;
 mod step;
 
+use ptser_core::{Object, Value};
+
 pub use adam::{Adam, AdamOptions};
 pub use adamw::{AdamW, AdamWOptions};
 pub use error::StateError;
 pub use group::{ParamGroup, named_vars, named_vars_as};
+pub(crate) use settings::number;
 pub use sgd::{Sgd, SgdOptions};
+
+/// An optimizer whose state can be saved and loaded, all of it or nothing.
+pub trait StatefulOptimizer {
+    /// The state as PyTorch's `state_dict()` gives it.
+    ///
+    /// # Errors
+    /// None that a step would not have given.
+    fn state_dict(&self) -> candle_core::Result<Object>;
+
+    /// Takes over a state as PyTorch's `load_state_dict()` does, where all of it fits and what is done `then` succeeds.
+    ///
+    /// # Errors
+    /// Where anything does not fit, and those of `then`; the optimizer is then as it was.
+    fn load_state_dict_if<E: From<StateError>>(
+        &mut self,
+        value: Value<'_>,
+        then: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E>;
+}
 
 /// What every optimizer has, over its [`engine::Engine`].
 macro_rules! optimizer {
@@ -76,7 +98,8 @@ macro_rules! optimizer {
             /// # Errors
             /// Where anything does not fit, or cannot be read; the optimizer is then as it was.
             pub fn load_state_dict(&mut self, value: ptser_core::Value<'_>) -> Result<(), crate::StateError> {
-                self.0.load(value)
+                self.0 = self.0.loaded(value)?;
+                Ok(())
             }
 
             /// The learning rates of the groups.
@@ -114,6 +137,23 @@ macro_rules! optimizer {
             /// Sets the learning rate of all groups.
             fn set_learning_rate(&mut self, lr: f64) {
                 self.0.set_lr(lr);
+            }
+        }
+
+        impl crate::StatefulOptimizer for $optimizer {
+            fn state_dict(&self) -> candle_core::Result<ptser_core::Object> {
+                Self::state_dict(self)
+            }
+
+            fn load_state_dict_if<E: From<crate::StateError>>(
+                &mut self,
+                value: ptser_core::Value<'_>,
+                then: impl FnOnce() -> Result<(), E>,
+            ) -> Result<(), E> {
+                let next = self.0.loaded(value)?;
+                then()?;
+                self.0 = next;
+                Ok(())
             }
         }
 

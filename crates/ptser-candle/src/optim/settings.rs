@@ -183,7 +183,7 @@ impl Settings {
 }
 
 /// An integer, a float, or a tensor of one.
-pub(super) fn number(value: Value<'_>) -> Result<f64, &'static str> {
+pub(crate) fn number(value: Value<'_>) -> Result<f64, &'static str> {
     const EXPECTED: &str = "a number, or a tensor of one";
     let ValueKind::Tensor(tensor) = value.kind() else { return value.as_f64().map_err(|_| EXPECTED) };
     if tensor.numel() != 1 {

@@ -10,9 +10,9 @@ use crate::output::{Failure, explain};
 use crate::{describe, human};
 
 /// A difference.
-pub(super) enum Change {
+pub(super) enum Change<'c> {
     /// In one of the two, 0 or 1, alone.
-    Only(usize, String),
+    Only(usize, Value<'c>),
     Changed(String),
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Walk<'c> {
     open: Vec<Pair<'c>>,
     /// Values that were compared already: what is shared is compared once, and cycles end.
     met: HashSet<(usize, usize)>,
-    found: VecDeque<(usize, Change)>,
+    found: VecDeque<(usize, Change<'c>)>,
     /// Tensors in both.
     pub(super) tensors: usize,
     /// Values in both that hold nothing.
@@ -41,7 +41,9 @@ pub(super) struct Walk<'c> {
 }
 
 /// Beyond these, two files are made to be compared without end.
-const PAIRS: usize = 8_000_000;
+const PAIRS: usize = 2_000_000;
+/// Members of one container: no checkpoint has as many, and each takes memory while it is looked for.
+const MEMBERS: usize = 500_000;
 
 impl<'c> Walk<'c> {
     pub(super) fn new(files: (&'c Path, &'c Path), values: (Value<'c>, Value<'c>)) -> Self {
@@ -57,7 +59,7 @@ impl<'c> Walk<'c> {
     }
 
     /// The next difference, and the path to it.
-    pub(super) fn next_change(&mut self) -> Result<Option<(String, Change)>, Failure> {
+    pub(super) fn next_change(&mut self) -> Result<Option<(String, Change<'c>)>, Failure> {
         loop {
             if let Some((step, change)) = self.found.pop_front() {
                 return Ok(Some((self.name(step), change)));
@@ -69,15 +71,10 @@ impl<'c> Walk<'c> {
 
     fn compare(&mut self, pair: Pair<'c>) -> Result<(), Failure> {
         let Pair { step, values: (a, b) } = pair;
-        let children = (a.children(), b.children());
-        let holds = !(children.0.is_empty() && children.1.is_empty());
-        let tensors = (tensor(a), tensor(b));
-        if (holds || tensors.0.is_some()) && !self.met.insert((a.id(), b.id())) {
+        if self.met.contains(&(a.id(), b.id())) {
             return Ok(());
         }
-        if self.met.len() > PAIRS || self.steps.len() > PAIRS {
-            return Err(Failure::file(self.files.1, "it shares too much with itself to be compared"));
-        }
+        let tensors = (tensor(a), tensor(b));
         match tensors {
             (Some(first), Some(second)) => {
                 self.tensors += 1;
@@ -90,22 +87,45 @@ impl<'c> Walk<'c> {
             }
             _ if is_set(a) => {
                 self.others += 1;
+                self.met.insert((a.id(), b.id()));
                 self.found.extend(leaves::sets(a, b).map(|change| (step, Change::Changed(change))));
                 return Ok(());
             }
-            _ if holds => {}
-            _ => {
+            _ => {}
+        }
+        let children = (a.children()?, b.children()?);
+        // What holds nothing and is shared differs at each of its paths.
+        if tensors.0.is_some() || children.0.len() > 0 || children.1.len() > 0 {
+            self.met.insert((a.id(), b.id()));
+        }
+        if children.0.len().max(children.1.len()) > MEMBERS {
+            return Err(Failure::file(self.files.1, "it has too many members in one place to be compared"));
+        }
+        if children.0.len() == 0 && children.1.len() == 0 {
+            if tensors.0.is_none() {
                 self.others += 1;
                 let change = leaves::compare(a, b).map_err(|error| self.blame(step, &error))?;
                 self.found.extend(change.map(|change| (step, Change::Changed(change))));
             }
+            return Ok(());
         }
-        self.children(step, &children.0, &children.1);
+        self.children(step, children.0.collect(), children.1.collect());
+        if self.met.len().max(self.steps.len()) > PAIRS {
+            return Err(Failure::file(self.files.1, "it shares too much with itself to be compared"));
+        }
         Ok(())
     }
 
     /// Pairs the members of both; they are looked at in the order of the first.
-    fn children(&mut self, step: usize, first: &Children<'c>, second: &Children<'c>) {
+    fn children(&mut self, step: usize, first: Children<'c>, second: Children<'c>) {
+        if first.len() == second.len() && first.iter().zip(&second).all(|((one, _), (other, _))| one == other)
+        {
+            for ((element, value), (_, other)) in first.into_iter().zip(second).rev() {
+                let step = self.step(step, element.to_string());
+                self.open.push(Pair { step, values: (value, other) });
+            }
+            return;
+        }
         let mut others: HashMap<&PathElement, VecDeque<usize>> = HashMap::new();
         for (place, (element, _)) in second.iter().enumerate() {
             others.entry(element).or_default().push_back(place);
@@ -113,21 +133,22 @@ impl<'c> Walk<'c> {
         let mut taken = vec![false; second.len()];
         let before = self.open.len();
         for (element, value) in first {
-            let other = others.get_mut(element).and_then(VecDeque::pop_front);
+            let other = others.get_mut(&element).and_then(VecDeque::pop_front);
             let step = self.step(step, element.to_string());
             match other.and_then(|place| Some((place, second.get(place)?))) {
                 Some((place, (_, other))) => {
                     if let Some(taken) = taken.get_mut(place) {
                         *taken = true;
                     }
-                    self.open.push(Pair { step, values: (*value, *other) });
+                    self.open.push(Pair { step, values: (value, *other) });
                 }
-                None => self.found.push_back((step, Change::Only(0, describe::summary(*value)))),
+                None => self.found.push_back((step, Change::Only(0, value))),
             }
         }
+        drop(others);
         for ((element, value), _) in second.iter().zip(taken).filter(|(_, taken)| !taken) {
             let step = self.step(step, element.to_string());
-            self.found.push_back((step, Change::Only(1, describe::summary(*value))));
+            self.found.push_back((step, Change::Only(1, *value)));
         }
         if let Some(new) = self.open.get_mut(before..) {
             new.reverse();

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use owo_colors::OwoColorize;
 use ptser::{PathElement, Value, ValueKind};
 
+use super::Trouble;
 use crate::{describe, human};
 
 /// Levels that are shown at most: beyond these a line is mostly indentation. PATH goes on from there.
@@ -29,18 +30,23 @@ enum Task<'c> {
 
 impl Tree {
     /// A value and what is in it.
-    pub(super) fn write(&self, out: &mut impl Write, value: Value<'_>, name: &str) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut impl Write, value: Value<'_>, name: &str) -> Result<(), Trouble> {
         self.walk(out, vec![Task::Value { value, step: None, parent: 0, level: 0 }], name)
     }
 
     /// What is in a value.
-    pub(super) fn write_below(&self, out: &mut impl Write, value: Value<'_>, name: &str) -> io::Result<()> {
+    pub(super) fn write_below(
+        &self,
+        out: &mut impl Write,
+        value: Value<'_>,
+        name: &str,
+    ) -> Result<(), Trouble> {
         let mut tasks = Vec::new();
-        self.open(value, 0, 1, &mut tasks);
+        self.open(value.children()?, 0, 1, &mut tasks);
         self.walk(out, tasks, name)
     }
 
-    fn walk(&self, out: &mut impl Write, mut tasks: Vec<Task<'_>>, name: &str) -> io::Result<()> {
+    fn walk(&self, out: &mut impl Write, mut tasks: Vec<Task<'_>>, name: &str) -> Result<(), Trouble> {
         let mut steps = vec![(0, name.to_owned())];
         let mut met: HashMap<usize, usize> = HashMap::new();
         while let Some(task) = tasks.pop() {
@@ -61,23 +67,19 @@ impl Tree {
                     steps.len() - 1
                 }
             };
-            let children = value.children();
-            if children.is_empty() {
-                writeln!(out, "{}", leaf(value))?;
-                continue;
-            }
             if let Some(&first) = met.get(&value.id()) {
                 writeln!(out, "{}", format_args!("the same as {}", path(&steps, first)).dimmed())?;
                 continue;
             }
+            let children = value.children()?;
+            if children.len() == 0 {
+                writeln!(out, "{}", leaf(value))?;
+                continue;
+            }
             met.insert(value.id(), place);
-            if is_plain(value, &children) {
-                writeln!(
-                    out,
-                    "{} {}",
-                    human::name(value.type_name()),
-                    human::shorten(&value.to_string(), LINE)
-                )?;
+            if is_plain(value) {
+                let kind = human::name(value.type_name());
+                writeln!(out, "{kind} {}", human::shorten(&value.to_string(), LINE))?;
                 continue;
             }
             writeln!(out, "{}", describe::summary(value))?;
@@ -85,30 +87,30 @@ impl Tree {
                 tasks.push(Task::More { count: children.len(), level: level + 1 });
                 continue;
             }
-            self.open_all(children, place, level + 1, &mut tasks);
+            self.open(children, place, level + 1, &mut tasks);
         }
         Ok(())
     }
 
-    fn open<'c>(&self, value: Value<'c>, parent: usize, level: u64, tasks: &mut Vec<Task<'c>>) {
-        self.open_all(value.children(), parent, level, tasks);
-    }
-
     /// The first of them last, as they are taken from the end.
-    fn open_all<'c>(
+    fn open<'c>(
         &self,
-        mut children: Vec<(PathElement, Value<'c>)>,
+        children: impl ExactSizeIterator<Item = (PathElement, Value<'c>)>,
         parent: usize,
         level: u64,
         tasks: &mut Vec<Task<'c>>,
     ) {
         let count = children.len();
-        if !self.all && count > MEMBERS {
-            children.truncate(MEMBERS);
-            tasks.push(Task::More { count: count - MEMBERS, level });
+        let shown = if self.all { count } else { count.min(MEMBERS) };
+        if count > shown {
+            tasks.push(Task::More { count: count - shown, level });
         }
+        let before = tasks.len();
         let value = |(step, value)| Task::Value { value, step: Some(step), parent, level };
-        tasks.extend(children.into_iter().rev().map(value));
+        tasks.extend(children.take(shown).map(value));
+        if let Some(new) = tasks.get_mut(before..) {
+            new.reverse();
+        }
     }
 }
 
@@ -138,7 +140,7 @@ fn leaf(value: Value<'_>) -> String {
 }
 
 /// Whether it is a sequence of nothing but values that hold nothing, such as a pair of numbers.
-fn is_plain(value: Value<'_>, children: &[(PathElement, Value<'_>)]) -> bool {
+fn is_plain(value: Value<'_>) -> bool {
     let sequence = matches!(
         value.kind(),
         ValueKind::List
@@ -148,7 +150,7 @@ fn is_plain(value: Value<'_>, children: &[(PathElement, Value<'_>)]) -> bool {
             | ValueKind::FrozenSet
             | ValueKind::Deque
     );
-    let plain = |value: &Value<'_>| {
+    let plain = |value: Value<'_>| {
         matches!(
             value.kind(),
             ValueKind::None
@@ -164,7 +166,7 @@ fn is_plain(value: Value<'_>, children: &[(PathElement, Value<'_>)]) -> bool {
                 | ValueKind::Device(_)
         )
     };
-    sequence && children.iter().all(|(_, child)| plain(child))
+    sequence && value.items().all(plain)
 }
 
 fn spelled(step: &PathElement) -> String {

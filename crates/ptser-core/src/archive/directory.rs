@@ -14,6 +14,7 @@ use super::central::{self, Entries};
 use super::end::{LOCAL_HEADER, archive_start};
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
+use crate::memory::{reserve, short};
 use crate::source::{Cursor, Source, zeroed};
 use crate::storage::fill_vec;
 
@@ -94,7 +95,8 @@ impl Archive {
     pub(crate) fn open(source: &dyn Source, limits: &Limits) -> Result<Self> {
         let (start, directory_at, mut entries) = directory(source, limits)?;
         let mut root: Option<Box<str>> = None;
-        let mut records: Vec<Record> = Vec::with_capacity(entries.at_most());
+        let mut records: Vec<Record> = Vec::new();
+        reserve(&mut records, entries.at_most())?;
         let mut other_checkpoint = false;
         while let Some((entry, raw_name)) = entries.next()? {
             let full = String::from_utf8_lossy(raw_name);
@@ -160,7 +162,9 @@ impl Archive {
 
 impl Index {
     fn of(records: &[Record]) -> Result<Self> {
-        let mut index = Self { places: HashTable::with_capacity(records.len()), ..Self::default() };
+        let mut index = Self::default();
+        let room = index.places.try_reserve(records.len(), |_| 0);
+        room.map_err(|_| short::<usize>(records.len()))?;
         for (place, record) in records.iter().enumerate() {
             let Self { places, hasher } = &mut index;
             let name_of = |place: &usize| records.get(*place).map_or("", |record| &record.name);

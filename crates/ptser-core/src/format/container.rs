@@ -14,8 +14,7 @@ use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits, Objects};
 use crate::pickle::Encoding;
 use crate::source::{MemorySource, Source};
-use crate::storage::Storage;
-use crate::torch::{Faults, Globals, Named, StorageRef, StorageTable};
+use crate::torch::{Faults, Given, Globals, Named, StorageRef, StorageTable};
 use crate::value::{Value, ValueKind};
 
 /// On what terms a source is opened.
@@ -113,6 +112,10 @@ impl Container {
                 nesting.pay(&pickle)?;
                 let mut table = nesting.around(NoStorages, &pickle);
                 let document = Document::read(pickle, rules, &mut table)?;
+                if LegacyStream::is_headless(&document.graph, &*source, end)? {
+                    let damaged = "the magic number of a legacy stream is damaged".into();
+                    return Err(Reason::Archive(damaged).into());
+                }
                 Ok(Self::other(Format::Pickle, Some(end), document, globals))
             }
         }
@@ -255,7 +258,7 @@ impl<T: StorageTable> StorageTable for WithNested<'_, T> {
         self.table.prepare(references)
     }
 
-    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
         self.table.storage(reference)
     }
 
@@ -283,7 +286,7 @@ impl<T: StorageTable> StorageTable for WithNested<'_, T> {
 struct NoStorages;
 
 impl StorageTable for NoStorages {
-    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
         let what =
             format!("storage {:?} lies outside the pickle, and there is nothing outside it", reference.key);
         Err(Error::from(Reason::Object(what)))

@@ -144,7 +144,7 @@ fn gzip(source: &dyn Source) -> String {
         return "this is a tar archive compressed by gzip (.tar.gz); unpack it first (tar xzf)".into();
     } else if head.starts_with(b"PK\x03\x04") {
         ", and what is inside begins like a checkpoint of torch 1.6 or later"
-    } else if LegacyStream::begins(&MemorySource(head.as_slice()), 0) {
+    } else if matches!(LegacyStream::begins(&MemorySource(head.as_slice()), 0), Ok(true)) {
         ", and what is inside begins like a checkpoint of torch before 1.6"
     } else if head.starts_with(b"\x80") {
         ", and what is inside begins like a pickle"

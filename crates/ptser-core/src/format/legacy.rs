@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::container::Terms;
+use super::sniff::unless_unread;
 use crate::byte_order::ByteOrder;
 use crate::document;
 use crate::error::{Error, Reason, Result};
@@ -12,7 +13,7 @@ use crate::limits::{Limits, Objects};
 use crate::pickle::{self, Encoding, Graph, Node, NodeId};
 use crate::source::Source;
 use crate::storage::{Description, Span, Storage, fill_vec};
-use crate::torch::{self, Globals, StorageRef, StorageTable};
+use crate::torch::{self, Given, Globals, StorageRef, StorageTable};
 
 /// What the first pickle holds, little-endian: 0x1950A86A20F9469CFC6C.
 const MAGIC: [u8; 10] = [0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19];
@@ -33,12 +34,19 @@ pub(crate) struct LegacyStream {
 
 impl LegacyStream {
     /// Whether a stream begins at `start`: its first pickle is the magic number, in whatever protocol.
-    pub(crate) fn begins(source: &dyn Source, start: u64) -> bool {
-        let pickle = take(source, start, PREAMBLE).map(|(pickle, _)| pickle);
-        let objects = Objects::within(&Limits::default());
-        let graph =
-            pickle.and_then(|pickle| pickle::run(pickle, torch::rename, Encoding::Auto, &objects).graph);
-        graph.is_ok_and(|graph| is_magic(&graph))
+    pub(crate) fn begins(source: &dyn Source, start: u64) -> Result<bool> {
+        Ok(unless_unread(small_pickle(source, start))?.is_some_and(|graph| is_magic(&graph)))
+    }
+
+    /// Whether a pickle is what damage makes of the magic number: a number with more behind it that nobody would put
+    /// there by itself, or one before a stream's protocol version.
+    pub(crate) fn is_headless(first: &Graph, source: &dyn Source, end: u64) -> Result<bool> {
+        let is_version = |graph: Graph| matches!(graph.node(graph.root()), Node::Int(PROTOCOL));
+        Ok(match first.node(first.root()) {
+            Node::Long(_) | Node::Int(PROTOCOL) => end < source.size(),
+            Node::Int(_) => unless_unread(small_pickle(source, end))?.is_some_and(is_version),
+            _ => false,
+        })
     }
 
     /// Reads up to the object's pickle.
@@ -71,12 +79,13 @@ impl LegacyStream {
 
 /// Whether a pickle holds the magic number, in however many bytes.
 pub(super) fn is_magic(graph: &Graph) -> bool {
-    match graph.node(graph.root()) {
-        Node::Long(span) => {
-            graph.bytes(span).strip_prefix(&MAGIC).is_some_and(|rest| rest.iter().all(|&byte| byte == 0))
-        }
-        _ => false,
-    }
+    matches!(graph.node(graph.root()), Node::Long(span) if graph.bytes(span) == MAGIC)
+}
+
+/// A pickle of the size of those that a stream begins with.
+fn small_pickle(source: &dyn Source, start: u64) -> Result<Graph> {
+    let (pickle, _) = take(source, start, PREAMBLE)?;
+    pickle::run(pickle, torch::rename, Encoding::Auto, &Objects::within(&Limits::default())).graph
 }
 
 /// A small pickle before the object.
@@ -208,20 +217,20 @@ impl StorageTable for LegacyStorages {
         Ok(())
     }
 
-    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
         let root = self.roots.get(reference.key).cloned().ok_or_else(|| {
             Reason::Archive(format!("storage {:?} is not among the keys of the legacy stream", reference.key))
         })?;
         let Some(view) = &reference.view else {
             let expected = reference.nbytes()?;
             if expected == root.nbytes() {
-                return Ok(root);
+                return Ok(root.into());
             }
             let (numel, dtype) = (reference.numel, reference.dtype_name().into());
             return Err(Reason::RecordSize { found: root.nbytes(), expected, numel, dtype }.into());
         };
         if let Some(storage) = self.views.get(view.key) {
-            return Ok(storage.clone());
+            return Ok(storage.clone().into());
         }
         let inside = root.range_of(view.offset, view.numel, reference.dtype);
         let Some((start, nbytes)) = inside else {
@@ -235,7 +244,7 @@ impl StorageTable for LegacyStorages {
         };
         let storage = Storage::part(self.description(view.key, reference, nbytes), root, start);
         self.views.insert(view.key.to_owned(), storage.clone());
-        Ok(storage)
+        Ok(storage.into())
     }
 }
 

@@ -368,7 +368,7 @@ fn latin1(text: &str, whatever: bool) -> Option<Vec<u8>> {
 }
 
 fn begins_container(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"PK\x03\x04") || LegacyStream::begins(&MemorySource(bytes), 0)
+    bytes.starts_with(b"PK\x03\x04") || matches!(LegacyStream::begins(&MemorySource(bytes), 0), Ok(true))
 }
 
 fn begins_with_record(source: &dyn Source) -> bool {

@@ -2,7 +2,7 @@
 
 use super::foreign;
 use super::legacy::LegacyStream;
-use crate::error::{Reason, Result};
+use crate::error::{ErrorKind, Reason, Result};
 use crate::limits::Limits;
 use crate::source::Source;
 use crate::{archive, pickle};
@@ -39,21 +39,28 @@ pub(crate) fn sniff(source: &dyn Source, limits: &Limits) -> Result<Sniffed> {
     }
     let named = foreign::name(&head, source);
     if named.is_none() {
-        if LegacyStream::begins(source, 0) {
+        if LegacyStream::begins(source, 0)? {
             return Ok(Sniffed::Legacy);
         }
         // Protocols 0 and 1 begin with any letter: such a pickle must fill the file.
-        let whole =
-            || pickle::pickle_len(source, 0, limits.pickle_bytes).is_ok_and(|len| len == source.size());
-        if head.starts_with(b"\x80") || whole() {
+        let len = || unless_unread(pickle::pickle_len(source, 0, limits.pickle_bytes));
+        if head.starts_with(b"\x80") || len()? == Some(source.size()) {
             return Ok(Sniffed::Pickle);
         }
     }
     // An archive may have a program in front of it, or anything else.
-    if archive::archive_start(source).is_ok() {
+    if unless_unread(archive::archive_start(source))?.is_some() {
         return Ok(Sniffed::Zip);
     }
     Err(Reason::NotACheckpoint { found: named.unwrap_or_else(|| foreign::unknown(&head)) }.into())
+}
+
+/// What was found, or nothing; bytes that cannot be read are an error, and no sign of another format.
+pub(super) fn unless_unread<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == ErrorKind::Io => Err(error),
+        found => Ok(found.ok()),
+    }
 }
 
 /// A length, and a JSON header of that length.

@@ -18,7 +18,7 @@ use crate::source::Source;
 use crate::storage::{Description, Span, Storage, element_bytes};
 use crate::tar::{self, Member};
 use crate::tensor::Tensor;
-use crate::torch::{Known, Named, StorageRef, StorageTable, known};
+use crate::torch::{Given, Known, Named, StorageRef, StorageTable, known};
 
 /// What a tar archive names: storages and tensors by their numbers.
 pub(crate) struct TarFile {
@@ -317,12 +317,12 @@ impl<'p> Part<'p> {
 }
 
 impl StorageTable for TarFile {
-    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
         let found = self
             .storages
             .get(reference.key)
             .filter(|storage| reference.nbytes().ok() == Some(storage.nbytes()));
-        found.cloned().ok_or_else(|| {
+        found.cloned().map(Given::from).ok_or_else(|| {
             malformed(format!("there is no storage {} of {} elements", reference.key, reference.numel))
         })
     }

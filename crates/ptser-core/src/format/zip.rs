@@ -1,11 +1,9 @@
 //! The zip archive of torch 1.6 and later.
 
-use std::hash::BuildHasher;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use foldhash::{HashMap, HashMapExt};
 
 use super::Format;
 use super::container::Terms;
@@ -16,7 +14,7 @@ use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
 use crate::source::Source;
 use crate::storage::{Content, Description, Storage};
-use crate::torch::{StorageRef, StorageTable};
+use crate::torch::{Given, StorageRef, StorageTable};
 
 /// An archive and the source it lies in.
 pub(crate) struct ZipFile {
@@ -213,11 +211,12 @@ pub(crate) struct ZipStorages {
     folder: &'static str,
     limits: Limits,
     inflation: Inflation,
-    /// By key, so that each is made once.
-    made: HashTable<Storage>,
-    hasher: RandomState,
-    /// The name of the record that was asked for last.
-    name: String,
+    /// Those made so far, each once, by the place of its record.
+    made: Vec<Option<Storage>>,
+    /// And those by key that have no record to themselves.
+    others: HashMap<String, Storage>,
+    /// The place of the record that is looked at first: files have them in the order of the pickle.
+    next: usize,
 }
 
 impl ZipStorages {
@@ -227,35 +226,38 @@ impl ZipStorages {
             folder,
             limits: limits.clone(),
             inflation: Inflation::default(),
-            made: HashTable::new(),
-            hasher: RandomState::default(),
-            name: String::new(),
+            made: Vec::new(),
+            others: HashMap::new(),
+            next: 0,
         }
     }
 }
 
 impl StorageTable for ZipStorages {
-    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage> {
-        let mut name = std::mem::take(&mut self.name);
-        name.clear();
-        name.extend([self.folder, "/", reference.key]);
-        let storage = self.find(&name, reference).map_err(|error| error.in_record(&name));
-        self.name = name;
-        storage
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
+        self.give(reference).map_err(|error| error.in_record(&self.name(reference.key)))
     }
 }
 
 impl ZipStorages {
-    fn find(&mut self, name: &str, reference: &StorageRef<'_>) -> Result<Storage> {
+    /// The name of a storage's record.
+    fn name(&self, key: &str) -> String {
+        format!("{}/{key}", self.folder)
+    }
+
+    fn give(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
+        let key = reference.key;
         let nbytes = reference.nbytes()?;
-        let hash = self.hasher.hash_one(reference.key);
-        if let Some(storage) = self.made.find(hash, |storage| storage.key() == reference.key) {
+        let place = self.place(key);
+        let made = place.and_then(|place| self.made.get(place)?.as_ref());
+        let made = made.filter(|storage| storage.key() == key).or_else(|| self.others.get(key));
+        if let Some(storage) = made {
             // A second name for the same bytes must claim all of them, as the first did.
             check_size(reference, nbytes, storage.nbytes())?;
-            return Ok(storage.clone());
+            return Ok(Given { storage: storage.clone(), is_new: false });
         }
         let description = Description {
-            key: reference.key.into(),
+            key: key.into(),
             dtype: reference.dtype,
             nbytes,
             location: reference.location.clone(),
@@ -265,18 +267,29 @@ impl ZipStorages {
         // TorchScript keeps the storages of meta tensors, and writes nothing into their records.
         let meta = self.file.format == Format::TorchScript && reference.location.as_str() == "meta";
         let storage = if meta {
-            Storage::new(description, MetaContent { name: name.to_owned() })
+            Storage::new(description, MetaContent { name: self.name(key) })
         } else {
-            Storage::new(description, self.content(name, reference, nbytes)?)
+            let place = place.ok_or_else(|| Reason::MissingRecord { name: self.name(key) })?;
+            Storage::new(description, self.content(place, reference, nbytes)?)
         };
-        let hasher = &self.hasher;
-        self.made.insert_unique(hash, storage.clone(), |storage| hasher.hash_one(storage.key()));
-        Ok(storage)
+        self.made.resize(self.file.archive.records().len(), None);
+        match place.and_then(|place| self.made.get_mut(place)) {
+            Some(made @ None) => *made = Some(storage.clone()),
+            Some(Some(_)) | None => drop(self.others.insert(key.to_owned(), storage.clone())),
+        }
+        Ok(Given { storage, is_new: true })
     }
 
-    fn content(&mut self, name: &str, reference: &StorageRef<'_>, nbytes: u64) -> Result<RecordContent> {
-        let missing = || Reason::MissingRecord { name: name.to_owned() };
-        let place = self.file.archive.place(name).ok_or_else(missing)?;
+    /// The place of the record of a storage.
+    fn place(&mut self, key: &str) -> Option<usize> {
+        let next = self.file.archive.records().get(self.next);
+        let name = next.and_then(|record| record.name.strip_prefix(self.folder)?.strip_prefix('/'));
+        let place = if name == Some(key) { self.next } else { self.file.archive.place(&self.name(key))? };
+        self.next = place.saturating_add(1);
+        Some(place)
+    }
+
+    fn content(&mut self, place: usize, reference: &StorageRef<'_>, nbytes: u64) -> Result<RecordContent> {
         let mut content = RecordContent { file: Arc::clone(&self.file), place, crc: None };
         if self.file.verify_crc {
             content.crc = content.record_of().map(Crc::of)?.map(Box::new);

@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 
 use super::graph::{Graph, Node, NodeId, Span, index};
 use crate::error::{Error, Reason, Result};
+use crate::memory::{extend, make_room, push, reserve, short};
 
 /// Settles the keys of every dict and the members of every set.
 pub(super) fn settle_keys(graph: &mut Graph) -> Result<()> {
@@ -76,16 +77,19 @@ const SHORT: usize = 256;
 impl<'g> Keys<'g> {
     /// Drops repeated keys from `members`, keys (and values) in turn.
     fn settle(&mut self, members: &mut Vec<NodeId>, step: usize) -> Result<()> {
-        if self.only_distinct_text(members, step) {
+        if self.only_distinct_text(members, step)? {
             return Ok(());
         }
         let mut places = HashMap::new();
-        let mut kept: Vec<NodeId> = Vec::with_capacity(members.len());
+        let mut kept: Vec<NodeId> = Vec::new();
+        reserve(&mut kept, members.len())?;
+        let mut id = Vec::new();
         for entry in members.chunks(step) {
             let Some(&key) = entry.first() else { continue };
-            let mut id = Vec::new();
+            id.clear();
             self.identity(key, &mut id)?;
-            match places.entry(id) {
+            make_room(&mut places)?;
+            match places.entry(Identity::of(&id)?) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(kept.len());
                     kept.extend_from_slice(entry);
@@ -103,44 +107,60 @@ impl<'g> Keys<'g> {
     }
 
     /// The common case.
-    fn only_distinct_text(&mut self, members: &[NodeId], step: usize) -> bool {
+    fn only_distinct_text(&mut self, members: &[NodeId], step: usize) -> Result<bool> {
         // A single text is distinct without a look at it.
         if let &[key] | &[key, _] = members
             && members.len() == step
         {
-            return matches!(self.graph.node(key), Node::Str(_));
+            return Ok(matches!(self.graph.node(key), Node::Str(_)));
         }
         self.round = self.round.wrapping_add(1);
-        members.iter().step_by(step).all(|&key| {
-            let Node::Str(span) = self.graph.node(key) else { return false };
-            let place = self.text(key, span);
-            let round = self.round;
-            self.texts.get_mut(place).is_some_and(|text| std::mem::replace(&mut text.met, round) != round)
-        })
+        let count = members.len().checked_div(step).unwrap_or(0);
+        self.make_room(count.saturating_sub(self.places.len()))?;
+        for &key in members.iter().step_by(step) {
+            let Node::Str(span) = self.graph.node(key) else { return Ok(false) };
+            let place = self.text(key, span)?;
+            let met = self.texts.get_mut(place).map(|text| &mut text.met);
+            if met.is_none_or(|met| std::mem::replace(met, self.round) == self.round) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes room for more texts.
+    fn make_room(&mut self, more: usize) -> Result<()> {
+        let Self { texts, places, hasher, .. } = self;
+        let hash_at = |place: &usize| texts.get(*place).map_or(0, |text| hasher.hash_one(text.bytes));
+        places.try_reserve(more, hash_at).map_err(|_| short::<usize>(more))
     }
 
     /// The place of a text.
-    fn text(&mut self, key: NodeId, span: Span) -> usize {
+    fn text(&mut self, key: NodeId, span: Span) -> Result<usize> {
         let bytes = self.graph.bytes(span);
         if let Some(place) = self.long.get(&key).filter(|_| bytes.len() > SHORT) {
-            return *place;
+            return Ok(*place);
         }
-        let Self { texts, places, hasher, .. } = self;
-        let hash = hasher.hash_one(bytes);
-        let bytes_at = |place: &usize| texts.get(*place).map_or(&[][..], |text| text.bytes);
-        let place = match places.find(hash, |place| bytes_at(place) == bytes) {
+        let hash = self.hasher.hash_one(bytes);
+        let Self { texts, places, .. } = self;
+        let is_it = |place: &usize| texts.get(*place).is_some_and(|text| text.bytes == bytes);
+        let place = match places.find(hash, is_it) {
             Some(place) => *place,
             None => {
+                self.make_room(1)?;
+                let Self { texts, places, hasher, .. } = self;
                 let place = texts.len();
-                places.insert_unique(hash, place, |place| hasher.hash_one(bytes_at(place)));
-                texts.push(Text { bytes, met: 0 });
+                push(texts, Text { bytes, met: 0 })?;
+                let hash_at = |place: &usize| texts.get(*place).map_or(0, |text| hasher.hash_one(text.bytes));
+                places.insert_unique(hash, place, hash_at);
                 place
             }
         };
         if bytes.len() > SHORT {
+            make_room(&mut self.long)?;
             self.long.insert(key, place);
         }
-        place
+        Ok(place)
     }
 
     /// Writes bytes that are equal for keys that Python takes for equal.
@@ -150,18 +170,18 @@ impl<'g> Keys<'g> {
         while let Some(id) = open.pop() {
             let before = out.len();
             match graph.node(id) {
-                Node::None => out.push(b'n'),
+                Node::None => push(out, b'n')?,
                 // True == 1 == 1.0 in Python.
-                Node::Bool(bool) => int(out, i64::from(bool)),
-                Node::Int(number) => int(out, number),
+                Node::Bool(bool) => int(out, i64::from(bool))?,
+                Node::Int(number) => int(out, number)?,
                 Node::Float(float) => match whole(float) {
-                    Some(number) => int(out, number),
-                    None if float.is_nan() => tagged(out, b'N', &id.number().to_le_bytes()),
-                    None => tagged(out, b'f', &float.to_le_bytes()),
+                    Some(number) => int(out, number)?,
+                    None if float.is_nan() => tagged(out, b'N', &id.number().to_le_bytes())?,
+                    None => tagged(out, b'f', &float.to_le_bytes())?,
                 },
                 Node::Str(span) => {
-                    let place = self.text(id, span);
-                    tagged(out, b's', &place.to_le_bytes());
+                    let place = self.text(id, span)?;
+                    tagged(out, b's', &place.to_le_bytes())?;
                 }
                 Node::Long(span) | Node::Surrogates(span) | Node::Bytes(span) => {
                     self.pay(span.len())?;
@@ -170,16 +190,16 @@ impl<'g> Keys<'g> {
                         Node::Bytes(_) => b'b',
                         _ => b'S',
                     };
-                    tagged(out, tag, graph.bytes(span));
+                    tagged(out, tag, graph.bytes(span))?;
                 }
                 Node::Tuple(run) => {
                     self.pay(index(run.len))?;
-                    tagged(out, b't', &run.len.to_le_bytes());
-                    open.extend(graph.tuple(id).unwrap_or_default().iter().rev());
+                    tagged(out, b't', &run.len.to_le_bytes())?;
+                    extend(&mut open, graph.tuple(id).unwrap_or_default().iter().rev().copied())?;
                 }
-                Node::Global(symbol) => tagged(out, b'g', &symbol.0.to_le_bytes()),
+                Node::Global(symbol) => tagged(out, b'g', &symbol.0.to_le_bytes())?,
                 Node::FrozenSet(_) | Node::Object(_) | Node::PersistentId(_) => {
-                    tagged(out, b'o', &id.number().to_le_bytes())
+                    tagged(out, b'o', &id.number().to_le_bytes())?
                 }
                 Node::List(_) => return Err(unhashable("list")),
                 Node::Dict(_) => return Err(unhashable("dict")),
@@ -199,14 +219,39 @@ impl<'g> Keys<'g> {
     }
 }
 
-fn tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+/// What two keys share that Python takes for equal.
+#[derive(PartialEq, Eq, Hash)]
+enum Identity {
+    /// No more than a word and its tag: nearly always.
+    Short(u8, u64),
+    Long(Vec<u8>),
+}
+
+impl Identity {
+    fn of(bytes: &[u8]) -> Result<Self> {
+        // A tag, a length of eight bytes, and as many more.
+        if let Some((&[tag, ..], &word)) = bytes
+            .split_first_chunk::<9>()
+            .and_then(|(head, rest)| Some((head, rest.first_chunk::<8>().filter(|_| rest.len() == 8)?)))
+        {
+            return Ok(Self::Short(tag, u64::from_le_bytes(word)));
+        }
+        let mut long = Vec::new();
+        extend(&mut long, bytes.iter().copied())?;
+        Ok(Self::Long(long))
+    }
+}
+
+fn tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) -> Result<()> {
+    reserve(out, bytes.len().saturating_add(9))?;
     out.push(tag);
     out.extend_from_slice(&bytes.len().to_le_bytes());
     out.extend_from_slice(bytes);
+    Ok(())
 }
 
-fn int(out: &mut Vec<u8>, number: i64) {
-    tagged(out, b'i', &number.to_le_bytes());
+fn int(out: &mut Vec<u8>, number: i64) -> Result<()> {
+    tagged(out, b'i', &number.to_le_bytes())
 }
 
 /// The integer that a float equals, within the range where the conversion is exact.

@@ -131,6 +131,11 @@ impl Span {
         }
     }
 
+    /// The first bytes of the span.
+    pub(super) fn cut_to(self, len: usize) -> Self {
+        Self { len: u32::try_from(len).map_or(self.len, |len| len.min(self.len)), ..self }
+    }
+
     /// The text of the span in `bytes`, whose first byte has number `first`.
     pub(super) fn text_in(self, bytes: &[u8], first: usize) -> Option<&str> {
         std::str::from_utf8(self.bytes_in(bytes, first)?).ok()

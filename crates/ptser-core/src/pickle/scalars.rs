@@ -12,7 +12,7 @@ impl Machine<'_> {
         let (bytes, span) = self.reader.take_claimed(len)?;
         self.push(match small_int(bytes) {
             Some(int) => Node::Int(int),
-            None => Node::Long(span),
+            None => Node::Long(span.cut_to(shortest(bytes))),
         })
     }
 
@@ -146,9 +146,31 @@ fn small_int(bytes: &[u8]) -> Option<i64> {
     Some(i64::from_le_bytes(word))
 }
 
+/// The bytes that say which integer it is: those above only repeat its sign.
+fn shortest(bytes: &[u8]) -> usize {
+    let mut needed = bytes;
+    while let [rest @ .., below, top] = needed
+        && *top == if *below >= 0x80 { 0xFF } else { 0 }
+    {
+        needed = needed.get(..rest.len().saturating_add(1)).unwrap_or_default();
+    }
+    needed.len()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::small_int;
+    use super::{shortest, small_int};
+
+    #[test]
+    fn bytes_that_repeat_the_sign_are_no_part_of_an_integer() {
+        let big = [1; 9];
+        for (sign, len) in [(0, 9), (0xFF, 10), (1, 10), (0x80, 10)] {
+            assert_eq!(shortest(&[&big[..], &[sign]].concat()), len, "{sign}");
+            assert_eq!(shortest(&[&big[..], &[sign, 0]].concat()), if sign < 0x80 { len } else { 11 });
+        }
+        assert_eq!(shortest(&[0, 0x80, 0xFF, 0xFF]), 2);
+        assert_eq!(shortest(&[0, 0x80, 0]), 3);
+    }
 
     #[test]
     fn integers_of_any_length_keep_their_sign() {

@@ -336,6 +336,20 @@ enum Source<'s> {
 }
 
 impl Content<'_> {
+    /// All of it as one object.
+    ///
+    /// # Errors
+    /// Those of [`Object::copies_of`].
+    pub(crate) fn into_object(self) -> Result<Object> {
+        match self.0 {
+            Source::Object(object) => Ok(object),
+            Source::Checkpoint(checkpoint) => {
+                let copies = Object::copies_of([checkpoint.root()])?;
+                copies.into_iter().next().ok_or_else(|| Error::unsupported("a checkpoint without an object"))
+            }
+        }
+    }
+
     fn outline(&self, dialect: PidDialect) -> Result<Outline> {
         match &self.0 {
             Source::Object(object) => torch::outline_object(object, dialect),

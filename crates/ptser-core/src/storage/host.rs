@@ -4,7 +4,6 @@ use std::mem::MaybeUninit;
 
 use super::Content;
 use crate::error::{Error, Result};
-use crate::source::zeroed;
 
 /// Bytes that can be had on the host when they are asked for.
 pub trait HostBytes: Send + Sync {
@@ -37,16 +36,17 @@ pub(super) struct OnHost<B>(pub(super) B);
 impl<B: HostBytes> Content for OnHost<B> {
     fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let buf = zeroed(buf);
-        let mut whole = false;
+        let (mut buf, mut filled) = (Some(buf), None);
         self.0.with_bytes(&mut |bytes| {
-            if let Some(bytes) = start.checked_add(buf.len()).and_then(|end| bytes.get(start..end)) {
-                buf.copy_from_slice(bytes);
-                whole = true;
+            let wanted = |len: usize| start.checked_add(len).and_then(|end| bytes.get(start..end));
+            if let Some(buf) = buf.take()
+                && let Some(bytes) = wanted(buf.len())
+            {
+                filled = Some(buf.write_copy_of_slice(bytes));
             }
             Ok(())
         })?;
-        if whole { Ok(buf) } else { Err(Error::backend("a storage has fewer bytes than it said")) }
+        filled.ok_or_else(|| Error::backend("a storage has fewer bytes than it said"))
     }
 
     fn bytes(&self) -> Result<Option<&[u8]>> {

@@ -165,7 +165,8 @@ pub(crate) fn interpret(
         .map_err(|error| Fault { error, place: Place::Node(graph.root()) })?;
     reading.settle_pids(storages)?;
     // Most storages are one tensor's.
-    reading.tensors.reserve(reading.pids.len());
+    let room = memory::reserve(&mut reading.tensors, reading.pids.len());
+    room.map_err(|error| Fault { error, place: Place::Node(graph.root()) })?;
     for (place, object) in graph.objects().iter().enumerate() {
         let meaning = reading.meaning(object, storages).or_else(|error| {
             let made_from = reading.damaged_part(object);

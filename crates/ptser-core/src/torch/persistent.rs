@@ -49,6 +49,19 @@ impl<'g> Pid<'g> {
     }
 }
 
+/// A container's answer to a reference.
+pub(crate) struct Given {
+    pub(crate) storage: Storage,
+    /// Whether it was surely never given before.
+    pub(crate) is_new: bool,
+}
+
+impl From<Storage> for Given {
+    fn from(storage: Storage) -> Self {
+        Self { storage, is_new: false }
+    }
+}
+
 /// What a container knows by a name.
 pub(crate) enum Named {
     Storage(Storage),
@@ -87,7 +100,7 @@ pub(crate) trait StorageTable {
     }
 
     /// Finds the storage of a reference, and checks that it holds what the reference claims.
-    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Storage>;
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given>;
 
     /// Finds what it knows by a name, where it names things.
     fn named(&mut self, _name: &str) -> Result<Option<Named>> {

@@ -1,12 +1,13 @@
 //! What the persistent ids of a graph name, asked of the container once for each.
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet, HashSetExt};
 
 use super::interpret::{Fault, Place, Reading};
-use super::persistent::{Named, Pid, StorageRef, StorageTable};
+use super::persistent::{Given, Named, Pid, StorageRef, StorageTable};
 use crate::dtype::DType;
 use crate::error::{Reason, Result};
 use crate::limits;
+use crate::memory;
 use crate::pickle::{Graph, Node, NodeId};
 use crate::storage::Storage;
 
@@ -29,7 +30,9 @@ pub(crate) enum PidMeaning {
 /// What was found so far, so that nothing is made twice.
 #[derive(Default)]
 struct Found {
+    /// Places of storages, of the first so many.
     by_storage: HashMap<usize, usize>,
+    storages_seen: usize,
     by_name: HashMap<String, PidMeaning>,
     /// Bytes of all storages.
     bytes: u64,
@@ -55,6 +58,14 @@ impl Found {
         self.uses_seen = uses.len();
         self.by_id.get(&pid).copied()
     }
+
+    /// The place of a storage that was found before.
+    fn place(&mut self, storage: &Storage, storages: &[Storage]) -> Option<usize> {
+        let unseen = storages.iter().enumerate().skip(self.storages_seen);
+        self.by_storage.extend(unseen.map(|(place, storage)| (storage.id(), place)));
+        self.storages_seen = storages.len();
+        self.by_storage.get(&storage.id()).copied()
+    }
 }
 
 impl Reading<'_> {
@@ -64,8 +75,9 @@ impl Reading<'_> {
         let mut unprepared = None;
         if table.wants_all() {
             // What is wrong with an id is told below.
-            let ids: Vec<Pid<'_>> =
-                graph.persistent_ids().filter_map(|(_, pid)| self.pid(pid).ok()).collect();
+            let mut seen = HashSet::new();
+            let ids = graph.persistent_ids().map(|(_, pid)| pid).filter(|&pid| seen.insert(pid));
+            let ids: Vec<Pid<'_>> = ids.filter_map(|pid| self.pid(pid).ok()).collect();
             let references: Vec<&StorageRef<'_>> = ids.iter().filter_map(Pid::reference).collect();
             if let Err(error) = table.prepare(&references) {
                 let place = self.let_pass(error, None);
@@ -88,7 +100,8 @@ impl Reading<'_> {
                     })?
                 }
             };
-            self.pids.push((id, meaning));
+            memory::push(&mut self.pids, (id, meaning))
+                .map_err(|error| Fault { error, place: Place::Node(id) })?;
         }
         Ok(())
     }
@@ -97,11 +110,11 @@ impl Reading<'_> {
         match pid {
             Pid::Class(class) => Ok(PidMeaning::Class(class)),
             Pid::Storage(reference) => {
-                let storage = table.storage(&reference).map_err(|error| match error.record() {
+                let given = table.storage(&reference).map_err(|error| match error.record() {
                     None => error.in_record(&format!("data/{}", reference.key)),
                     Some(_) => error,
                 })?;
-                Ok(PidMeaning::Storage(self.place_storage(storage, found)?, reference.dtype))
+                Ok(PidMeaning::Storage(self.place_storage(given, found)?, reference.dtype))
             }
             Pid::Named(name) => {
                 if let Some(meaning) = found.by_name.get(name.as_str()) {
@@ -110,11 +123,11 @@ impl Reading<'_> {
                 let meaning = match table.named(&name)? {
                     Some(Named::Storage(storage)) => {
                         let dtype = storage.dtype();
-                        PidMeaning::Storage(self.place_storage(storage, found)?, dtype)
+                        PidMeaning::Storage(self.place_storage(storage.into(), found)?, dtype)
                     }
                     Some(Named::Tensor(tensor)) => {
                         if let Some(storage) = tensor.storage() {
-                            self.place_storage(storage.clone(), found)?;
+                            self.place_storage(storage.clone().into(), found)?;
                         }
                         self.tensors.push(tensor);
                         PidMeaning::Tensor(self.tensors.len().saturating_sub(1))
@@ -131,18 +144,18 @@ impl Reading<'_> {
     }
 
     /// The place of a storage, once however often it is named.
-    fn place_storage(&mut self, storage: Storage, found: &mut Found) -> Result<usize> {
-        let next = self.storages.len();
-        let place = *found.by_storage.entry(storage.id()).or_insert(next);
-        if place == next {
-            // Parts lie in their whole, and meta storages nowhere.
-            if storage.whole().is_none() && !storage.is_meta() {
-                found.bytes = found.bytes.saturating_add(storage.nbytes());
-                let allowed = self.limits.tensor_bytes;
-                limits::check("all storages in bytes", "tensor_bytes", found.bytes, allowed)?;
-            }
-            self.storages.push(storage);
+    fn place_storage(&mut self, given: Given, found: &mut Found) -> Result<usize> {
+        let Given { storage, is_new } = given;
+        if !is_new && let Some(place) = found.place(&storage, &self.storages) {
+            return Ok(place);
         }
-        Ok(place)
+        // Parts lie in their whole, and meta storages nowhere.
+        if storage.whole().is_none() && !storage.is_meta() {
+            found.bytes = found.bytes.saturating_add(storage.nbytes());
+            let allowed = self.limits.tensor_bytes;
+            limits::check("all storages in bytes", "tensor_bytes", found.bytes, allowed)?;
+        }
+        self.storages.push(storage);
+        Ok(self.storages.len().saturating_sub(1))
     }
 }

@@ -79,8 +79,14 @@ impl<'c> Value<'c> {
 
     /// The members of a list, tuple, deque, `torch.Size`, set or frozenset, in order; of anything else nothing.
     pub fn items(self) -> impl Iterator<Item = Self> {
+        let (members, added) = self.item_nodes();
+        members.iter().chain(added).map(move |&id| self.at(id))
+    }
+
+    /// What a sequence or set was made from, and what was added.
+    fn item_nodes(self) -> (&'c [NodeId], &'c [NodeId]) {
         let graph = &self.document.graph;
-        let (members, added): (&[NodeId], &[NodeId]) = match self.document.meaning(self.id) {
+        match self.document.meaning(self.id) {
             Some((_, Meaning::Size(sizes))) => (graph.members(*sizes), &[]),
             Some((object, Meaning::Set { members, .. } | Meaning::Deque { members })) => (
                 members.map_or(&[][..], |members| graph.members(members)),
@@ -89,8 +95,7 @@ impl<'c> Value<'c> {
             Some(_) => (&[], &[]),
             None if matches!(graph.node(self.id), Node::Dict(_)) => (&[], &[]),
             None => (graph.members(self.id), &[]),
-        };
-        members.iter().chain(added).map(move |&id| self.at(id))
+        }
     }
 
     /// The member of a list, tuple, deque or `torch.Size` at `index`.
@@ -109,7 +114,15 @@ impl<'c> Value<'c> {
 
     /// How many entries or items it has.
     pub fn len(self) -> usize {
-        if self.is_mapping() { self.entries().count() } else { self.items().count() }
+        if !self.is_mapping() {
+            let (members, added) = self.item_nodes();
+            return members.len().saturating_add(added.len());
+        }
+        match self.document.graph.node(self.id) {
+            // Without a walk over its entries: one dict may be asked for often.
+            Node::Dict(_) => self.document.graph.members(self.id).len().div_euclid(2),
+            _ => self.entries().count(),
+        }
     }
 
     /// Whether it has no entries and no items.
