@@ -190,10 +190,37 @@ impl Reading<'_> {
     fn same<T: Number>(&self) -> Result<Tensor> {
         let (start, count) = self.range();
         let Located { storage, dtype, .. } = self.located;
-        let uploaded = cuda::upload::<T>(storage, dtype, start, count, self.device);
-        match uploaded.map_err(|error| wrap(error.in_tensor(self.name)))? {
+        match self.upload::<T>(start, count).map_err(|error| wrap(error.in_tensor(self.name)))? {
             Some(tensor) => Ok(tensor),
             None => self.tensor(fill::read::<T>(storage, dtype, start, count, self.pages)),
+        }
+    }
+
+    /// The bytes as they are, in memory of the device. `None` where they go there by way of the host's.
+    fn upload<T: Number>(&self, start: usize, count: usize) -> ptser_core::Result<Option<Tensor>> {
+        let Located { storage, dtype, .. } = self.located;
+        if self.device.is_cpu() {
+            return Ok(None);
+        }
+        let bytes = |amount: usize| u64::try_from(amount).unwrap_or(u64::MAX);
+        let (start, nbytes) = (bytes(start), bytes(count.saturating_mul(size_of::<T>())));
+        let part;
+        let wanted = if nbytes == storage.nbytes() {
+            storage
+        } else if storage.checkpoint_offset()?.is_none() {
+            // Part of what is deflated is best read at once.
+            return Ok(None);
+        } else {
+            part = storage.slice(start, nbytes)?;
+            &part
+        };
+        match self.device {
+            Device::Cpu => Ok(None),
+            Device::Cuda(device) => cuda::upload::<T>(wanted, dtype, count, device),
+            #[cfg(all(feature = "candle-metal", target_os = "macos"))]
+            Device::Metal(device) => crate::metal::upload::<T>(wanted, dtype, count, device),
+            #[cfg(not(all(feature = "candle-metal", target_os = "macos")))]
+            Device::Metal(_) => Ok(None),
         }
     }
 

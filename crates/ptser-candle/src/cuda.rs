@@ -4,7 +4,7 @@
 use candle_core::cuda_backend::cudarc::driver::DeviceRepr;
 use candle_core::cuda_backend::{CudaDType, CudaStorage as OfCandle};
 use candle_core::op::BackpropOp;
-use candle_core::{CudaDevice, Device, Storage as Kind, Tensor, WithDType};
+use candle_core::{CudaDevice, Storage as Kind, Tensor, WithDType};
 use ptser_backend_cuda::CudaStorage;
 use ptser_core::{DType, Error, HostStorage, Result, Storage};
 
@@ -15,31 +15,16 @@ pub(crate) trait Number: Plain + WithDType + CudaDType + DeviceRepr {}
 
 impl<T: Plain + WithDType + CudaDType + DeviceRepr> Number for T {}
 
-/// Uploads `count` numbers of a storage from byte `start` on. `None` where there are none, the device is no CUDA device,
-/// or the way through the host is the better one.
+/// Uploads a storage as `count` numbers. `None` where there are none.
 pub(crate) fn upload<T: Number>(
     storage: &Storage,
     dtype: DType,
-    start: usize,
     count: usize,
-    device: &Device,
+    device: &CudaDevice,
 ) -> Result<Option<Tensor>> {
-    let Device::Cuda(device) = device else { return Ok(None) };
-    let bytes = |amount: usize| u64::try_from(amount).unwrap_or(u64::MAX);
-    let (start, nbytes) = (bytes(start), bytes(count.saturating_mul(size_of::<T>())));
-    let part;
-    let wanted = if nbytes == storage.nbytes() {
-        storage
-    } else if storage.checkpoint_offset()?.is_none() {
-        // Part of what is deflated is best read at once.
-        return Ok(None);
-    } else {
-        part = storage.slice(start, nbytes)?;
-        &part
-    };
     let index = device.cuda_stream().context().ordinal();
     let index = u32::try_from(index).map_err(|_| Error::backend(format!("there is no cuda:{index}")))?;
-    let placed = ptser_backend_cuda::backend().upload(HostStorage::new(wanted, dtype), index)?;
+    let placed = ptser_backend_cuda::backend().upload(HostStorage::new(storage, dtype), index)?;
     let storage = hand_over::<T>(placed, device)?;
     Ok(storage.map(|storage| Tensor::from_storage(Kind::Cuda(storage), count, BackpropOp::none(), false)))
 }

@@ -1,6 +1,6 @@
 //! The twin of `cuda` where candle has no CUDA devices.
 
-use candle_core::{Device, Tensor, WithDType};
+use candle_core::{CudaDevice, Tensor, WithDType};
 use ptser_core::{DType, Result, Storage};
 
 use crate::fill::Plain;
@@ -14,9 +14,8 @@ impl<T: Plain + WithDType> Number for T {}
 pub(crate) fn upload<T: Number>(
     _storage: &Storage,
     _dtype: DType,
-    _start: usize,
     _count: usize,
-    _device: &Device,
+    _device: &CudaDevice,
 ) -> Result<Option<Tensor>> {
     Ok(None)
 }

@@ -28,6 +28,8 @@ mod fill;
 mod host;
 mod loaded;
 mod make;
+#[cfg(all(feature = "candle-metal", target_os = "macos"))]
+mod metal;
 mod natural;
 mod optim;
 mod options;

@@ -54,6 +54,11 @@ pub(crate) trait Source: Send + Sync {
         None
     }
 
+    /// Whether [`bytes`](Self::bytes) lie in a private mapping of a file.
+    fn is_mapped(&self) -> bool {
+        false
+    }
+
     /// Writes through to the source, where it is a shared mapping.
     fn write_all_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
         Err(not_shared())
@@ -122,7 +127,7 @@ pub(crate) fn open_file(path: &Path, mmap: Mmap) -> io::Result<Box<dyn Source>> 
         Mmap::Off => Box::new(FileSource { size: metadata.len(), file }),
         // An empty file cannot be mapped, and there is nothing to map.
         _ if metadata.len() == 0 => Box::new(MemorySource(Vec::new())),
-        Mmap::Private => Box::new(MemorySource(map_private(&file)?)),
+        Mmap::Private => Box::new(PrivateMap(MemorySource(map_private(&file)?))),
         Mmap::Shared => {
             let map = map_shared(&file)?;
             Box::new(SharedMap { size: metadata.len(), map: RwLock::new(map) })
@@ -229,6 +234,31 @@ impl<B: AsRef<[u8]> + Send + Sync> Source for MemorySource<B> {
     }
 }
 
+/// A mapping that nothing can write to.
+struct PrivateMap(MemorySource<memmap2::Mmap>);
+
+impl Source for PrivateMap {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+
+    fn read_uninit_at<'b>(&self, buf: &'b mut [MaybeUninit<u8>], offset: u64) -> io::Result<&'b mut [u8]> {
+        self.0.read_uninit_at(buf, offset)
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        self.0.bytes()
+    }
+
+    fn is_mapped(&self) -> bool {
+        true
+    }
+}
+
 /// A mapping whose writes reach the file. It is read by copy, so that no borrowed byte ever changes.
 struct SharedMap {
     size: u64,
@@ -325,6 +355,10 @@ impl Source for Tail {
 
     fn bytes(&self) -> Option<&[u8]> {
         self.source.bytes()?.get(usize::try_from(self.start).ok()?..)
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.source.is_mapped()
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! A storage: the flat bytes that tensors are views of, read when asked for. Knows no container.
 
 mod host;
+mod range;
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -8,6 +9,8 @@ use std::sync::Arc;
 
 pub use self::host::HostBytes;
 use self::host::{InMemory, OnHost};
+use self::range::Part;
+pub(crate) use self::range::Span;
 use crate::byte_order::{ByteOrder, swap_in_place};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
@@ -39,6 +42,11 @@ pub(crate) trait Content: Send + Sync {
 
     /// All bytes where they lie in memory, if they do.
     fn bytes(&self) -> Result<Option<&[u8]>>;
+
+    /// Whether `bytes` lie in a private mapping of the file.
+    fn is_mapped(&self) -> bool {
+        false
+    }
 
     /// The absolute offset in the file, if the bytes stand there as they are.
     fn file_offset(&self) -> Result<Option<u64>>;
@@ -248,6 +256,11 @@ impl Storage {
         }
         let bytes = self.0.content.bytes().map_err(|error| self.blame(error))?;
         Ok(bytes.filter(|bytes| u64::try_from(bytes.len()).ok() == Some(self.0.nbytes)))
+    }
+
+    /// Whether what [`borrow_as`](Self::borrow_as) gives lies in a private mapping of the file.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.0.content.is_mapped()
     }
 
     /// Fills `buf` from byte `offset` on, as elements of `dtype` in the given order.
@@ -468,87 +481,6 @@ impl fmt::Debug for Storage {
 /// Bytes of one element of a storage; an untyped one counts bytes.
 pub(crate) fn element_bytes(dtype: Option<DType>) -> u64 {
     u64::try_from(dtype.map_or(1, DType::element_size)).unwrap_or(1)
-}
-
-/// A range of another storage's bytes.
-struct Part {
-    whole: Storage,
-    start: u64,
-    nbytes: u64,
-}
-
-impl Content for Part {
-    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
-        self.whole.0.content.read(self.start.saturating_add(offset), buf)
-    }
-
-    fn bytes(&self) -> Result<Option<&[u8]>> {
-        let start = usize::try_from(self.start).ok();
-        let len = usize::try_from(self.nbytes).ok();
-        let bytes = self.whole.0.content.bytes()?;
-        Ok(bytes
-            .zip(start.zip(len))
-            .and_then(|(bytes, (start, len))| bytes.get(start..start.checked_add(len)?)))
-    }
-
-    fn file_offset(&self) -> Result<Option<u64>> {
-        Ok(self.whole.0.content.file_offset()?.map(|offset| offset.saturating_add(self.start)))
-    }
-
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.whole.0.content.write(self.start.saturating_add(offset), bytes)
-    }
-
-    fn record(&self) -> &str {
-        self.whole.0.content.record()
-    }
-
-    fn is_of_host(&self) -> bool {
-        self.whole.0.content.is_of_host()
-    }
-
-    fn lend(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
-        let start = usize::try_from(self.start).unwrap_or(usize::MAX);
-        let end = usize::try_from(self.start.saturating_add(self.nbytes)).unwrap_or(usize::MAX);
-        self.whole.0.content.lend(&mut |bytes| match bytes.get(start..end) {
-            Some(part) => take(part),
-            None => Err(Error::backend("a storage has fewer bytes than it said")),
-        })
-    }
-}
-
-/// Bytes that lie in a source as they are.
-pub(crate) struct Span {
-    pub(crate) source: Arc<dyn Source>,
-    pub(crate) at: u64,
-    pub(crate) nbytes: u64,
-    /// For messages.
-    pub(crate) name: String,
-}
-
-impl Content for Span {
-    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
-        Ok(self.source.read_uninit_at(buf, self.at.saturating_add(offset))?)
-    }
-
-    fn bytes(&self) -> Result<Option<&[u8]>> {
-        let start = usize::try_from(self.at).ok();
-        let len = usize::try_from(self.nbytes).ok();
-        let all = self.source.bytes();
-        Ok(all.zip(start.zip(len)).and_then(|(all, (start, len))| all.get(start..start.checked_add(len)?)))
-    }
-
-    fn file_offset(&self) -> Result<Option<u64>> {
-        Ok(Some(self.at))
-    }
-
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        Ok(self.source.write_all_at(bytes, self.at.saturating_add(offset))?)
-    }
-
-    fn record(&self) -> &str {
-        &self.name
-    }
 }
 
 /// A vector of `len` bytes that `fill` writes, without zeroing it first.

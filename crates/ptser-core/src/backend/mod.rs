@@ -38,7 +38,8 @@ use crate::location::Location;
 /// }
 /// ```
 ///
-/// PyTorch's own priorities: cpu 10, cuda 20, mps 21, meta 22; the lower is asked first.
+/// PyTorch's own priorities: cpu 10, cuda 20, mps 21, meta 22; the lower is asked first. A registry may ask from several
+/// threads at once. The page `docs/backends.md` of the repository has the contract at length.
 pub trait Backend: Send + Sync {
     /// The device's name in location tags: `cuda`.
     fn name(&self) -> &str;

@@ -47,6 +47,16 @@ impl<'c> HostStorage<'c> {
         self.storage.borrow_as(self.dtype, ByteOrder::NATIVE)
     }
 
+    /// The bytes as [`borrow`](Self::borrow) gives them, if they lie in a private mapping of the file
+    /// ([`Mmap::Private`](crate::Mmap::Private)): in whole pages, all readable to their ends, that nothing writes to,
+    /// and that stay where they are while a clone of the [`Storage`] lives.
+    ///
+    /// # Errors
+    /// `Malformed` where the record is damaged.
+    pub fn mapped(&self) -> Result<Option<&'c [u8]>> {
+        if self.storage.is_mapped() { self.borrow() } else { Ok(None) }
+    }
+
     /// The bytes in the host's byte order.
     ///
     /// # Errors

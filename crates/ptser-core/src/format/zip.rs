@@ -415,6 +415,10 @@ impl Content for RecordContent {
         }))
     }
 
+    fn is_mapped(&self) -> bool {
+        self.file.source.is_mapped()
+    }
+
     fn file_offset(&self) -> Result<Option<u64>> {
         let record = self.record_of()?;
         match record.compression {

@@ -1,0 +1,97 @@
+//! Storages that are ranges: of another storage, or of a source.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use super::{Content, Storage};
+use crate::error::{Error, Result};
+use crate::source::Source;
+
+/// A range of another storage's bytes.
+pub(super) struct Part {
+    pub(super) whole: Storage,
+    pub(super) start: u64,
+    pub(super) nbytes: u64,
+}
+
+impl Content for Part {
+    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
+        self.whole.0.content.read(self.start.saturating_add(offset), buf)
+    }
+
+    fn bytes(&self) -> Result<Option<&[u8]>> {
+        let start = usize::try_from(self.start).ok();
+        let len = usize::try_from(self.nbytes).ok();
+        let bytes = self.whole.0.content.bytes()?;
+        Ok(bytes
+            .zip(start.zip(len))
+            .and_then(|(bytes, (start, len))| bytes.get(start..start.checked_add(len)?)))
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.whole.0.content.is_mapped()
+    }
+
+    fn file_offset(&self) -> Result<Option<u64>> {
+        Ok(self.whole.0.content.file_offset()?.map(|offset| offset.saturating_add(self.start)))
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.whole.0.content.write(self.start.saturating_add(offset), bytes)
+    }
+
+    fn record(&self) -> &str {
+        self.whole.0.content.record()
+    }
+
+    fn is_of_host(&self) -> bool {
+        self.whole.0.content.is_of_host()
+    }
+
+    fn lend(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
+        let start = usize::try_from(self.start).unwrap_or(usize::MAX);
+        let end = usize::try_from(self.start.saturating_add(self.nbytes)).unwrap_or(usize::MAX);
+        self.whole.0.content.lend(&mut |bytes| match bytes.get(start..end) {
+            Some(part) => take(part),
+            None => Err(Error::backend("a storage has fewer bytes than it said")),
+        })
+    }
+}
+
+/// Bytes that lie in a source as they are.
+pub(crate) struct Span {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) at: u64,
+    pub(crate) nbytes: u64,
+    /// For messages.
+    pub(crate) name: String,
+}
+
+impl Content for Span {
+    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
+        Ok(self.source.read_uninit_at(buf, self.at.saturating_add(offset))?)
+    }
+
+    fn bytes(&self) -> Result<Option<&[u8]>> {
+        let start = usize::try_from(self.at).ok();
+        let len = usize::try_from(self.nbytes).ok();
+        let all = self.source.bytes();
+        Ok(all.zip(start.zip(len)).and_then(|(all, (start, len))| all.get(start..start.checked_add(len)?)))
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.source.is_mapped()
+    }
+
+    fn file_offset(&self) -> Result<Option<u64>> {
+        Ok(Some(self.at))
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        Ok(self.source.write_all_at(bytes, self.at.saturating_add(offset))?)
+    }
+
+    fn record(&self) -> &str {
+        &self.name
+    }
+}
