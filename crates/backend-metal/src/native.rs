@@ -123,8 +123,8 @@ impl AsRef<[u8]> for NativeBuffer {
 }
 
 #[expect(unsafe_code, reason = "`objc2-metal` leaves it to its users")]
-// SAFETY: buffers are objects that any thread may retain, release and ask for their contents, which Metal's
-// documentation says of all its objects but encoders and command buffers; what is behind them is only read here.
+// SAFETY: any thread may retain and release an object of Objective-C; where a buffer's contents are, and how long they are,
+// does not change while it lives; and they are only read here.
 unsafe impl Send for NativeBuffer {}
 #[expect(unsafe_code, reason = "as above")]
 // SAFETY: as above.
