@@ -1,6 +1,6 @@
 //! What a protocol has no opcode for, spelled as CPython spells it there: by calls.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use super::graph::{Call, Graph, More, Node, NodeId, Object, Run, Span, Symbol, SymbolId};
 use crate::error::{Reason, Result};

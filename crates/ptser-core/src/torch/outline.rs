@@ -1,7 +1,7 @@
 //! What is written of an object: a graph in PyTorch's dialect, and the storages that its persistent ids name. The
 //! counterpart of `interpret`.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::names::{Known, known};
 use crate::dtype::DType;
@@ -45,6 +45,8 @@ pub(super) struct Outliner {
     foreign_keys: bool,
     literals: Literals,
     globals: HashMap<Box<str>, NodeId>,
+    /// The global that was asked for last.
+    full_name: String,
     /// The name of the module of the types of elements.
     dtypes: Option<NodeId>,
     layouts: HashMap<Layout, NodeId>,
@@ -72,6 +74,7 @@ impl Outliner {
             foreign_keys: false,
             literals: Literals::default(),
             globals: HashMap::new(),
+            full_name: String::new(),
             dtypes: None,
             layouts: HashMap::new(),
         }
@@ -90,10 +93,12 @@ impl Outliner {
     }
 
     pub(super) fn global(&mut self, module: &str, name: &str) -> Result<NodeId> {
-        let full = format!("{module}.{name}");
-        if let Some(id) = self.globals.get(full.as_str()) {
+        self.full_name.clear();
+        self.full_name.extend([module, ".", name]);
+        if let Some(id) = self.globals.get(self.full_name.as_str()) {
             return Ok(*id);
         }
+        let full = self.full_name.clone();
         let id = self.graph.add_global(module, &full)?;
         // Classes and functions know their module; that of types of elements CPython looks up, and the name that it
         // finds is a text of its own.

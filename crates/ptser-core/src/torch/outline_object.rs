@@ -1,7 +1,8 @@
 //! The outline of a tree that was made in Rust.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::outline::{Outline, Outliner, PidDialect};
 use crate::error::{Error, Reason, Result};
