@@ -52,8 +52,8 @@ impl Limits {
     }
 
     /// Objects in a pickle, those of checkpoints inside it included: every number, text, container and call is one, and
-    /// takes up to about 100 bytes of memory; `None`, `True`, `False`, `()` and each integer below 256 are one however
-    /// often they stand there. Counted as they are read. Default 32,000,000; a checkpoint has some ten a tensor.
+    /// takes up to about 100 bytes of memory; what is named again, and each mark, counts once more. Counted as they are
+    /// read. Default 32,000,000; a checkpoint has some twenty-five a tensor.
     #[must_use]
     pub fn objects(mut self, objects: u64) -> Self {
         self.objects = objects;

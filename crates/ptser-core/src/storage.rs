@@ -96,6 +96,11 @@ impl Storage {
     /// A storage that is part of another from byte `start` on, as torch 0.3 wrote them. The caller has checked
     /// that it lies inside.
     pub(crate) fn part(description: Description, whole: Self, start: u64) -> Self {
+        // A part of a part is one of the whole, however often a file says so.
+        let (whole, start) = match whole.whole() {
+            Some((root, at)) => (root.clone(), at.saturating_add(start)),
+            None => (whole, start),
+        };
         let content = Part { whole: whole.clone(), start, nbytes: description.nbytes };
         Self::made(description, content, Some((whole, start)))
     }

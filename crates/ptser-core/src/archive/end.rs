@@ -46,17 +46,13 @@ pub(crate) fn archive_start(source: &dyn Source) -> Result<Start> {
     source.read_exact_at(&mut tail, tail_start)?;
 
     let file = Tail { source, start: tail_start, bytes: tail };
-    let ends: Vec<(u64, [u8; 22])> = file.end_records().take(SIGNATURES_MAX).collect();
-    for (at, record) in &ends {
-        if let Some(start) = file.start_of(*at, record)? {
+    let mut what = "the central directory was not found at its end";
+    for (at, record) in file.end_records().take(SIGNATURES_MAX) {
+        if let Some(start) = file.start_of(at, &record)? {
             return Ok(start);
         }
+        what = "the end record does not lead to a central directory";
     }
-    let what = if ends.is_empty() {
-        "the central directory was not found at its end"
-    } else {
-        "the end record does not lead to a central directory"
-    };
     Err(Reason::Archive(what.into()).into())
 }
 

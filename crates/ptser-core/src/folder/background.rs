@@ -62,13 +62,23 @@ impl BackgroundFolder {
         Ok(Self { folder, copies, jobs: Some(jobs), outcomes, busy: false, thread: Some(thread) })
     }
 
-    /// The folder, to look at what is in it.
+    /// The folder, to look at what is in it; a save may be on its way to it.
     pub fn folder(&self) -> &CheckpointFolder {
         &self.folder
     }
 
+    /// Waits for the save before, and removes the checkpoints of later steps, as [`CheckpointFolder::rewind`] does.
+    ///
+    /// # Errors
+    /// What became of the save before; `Io`.
+    pub fn rewind(&mut self, step: u64) -> Result<()> {
+        self.wait()?;
+        self.folder.rewind(step)
+    }
+
     /// Waits for the save before, copies every storage of the object that is in memory or on a device once, and has the
-    /// copy saved as [`CheckpointFolder::save`] does. The caller may change the tensors as soon as this returns.
+    /// copy saved as [`CheckpointFolder::save`] does. The caller may change the tensors as soon as this returns;
+    /// what lies in a file is read when it is saved, and must not be [written](crate::Storage::write_at) until then.
     ///
     /// # Errors
     /// What became of the save before, of which the error names the file: nothing is saved now, and the next call saves

@@ -8,6 +8,7 @@ mod snapshot;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 pub use self::background::BackgroundFolder;
 pub use self::name::Saved;
@@ -117,9 +118,12 @@ impl CheckpointFolder {
     pub fn save(&self, step: u64, metric: Option<f64>, object: &(impl Saveable + ?Sized)) -> Result<Saved> {
         let saved = Saved::new(&self.path, step, metric);
         self.save.save(&saved.path, object)?;
-        for other in self.to_remove(&saved)? {
-            remove(&other.path)?;
+        let old = self.to_remove(&saved)?;
+        if !old.is_empty() {
+            // Nothing is removed before what takes its place has reached the disk, whatever the options say.
+            settle(&saved.path, &self.path)?;
         }
+        old.iter().try_for_each(|other| remove(&other.path))?;
         Ok(saved)
     }
 
@@ -139,30 +143,36 @@ impl CheckpointFolder {
         BackgroundFolder::start(self)
     }
 
-    /// What the folder holds, by step. Other people's files are left out.
+    /// What the folder holds, by step, and the files of one step by their age: after a kill there may be two. Other
+    /// people's files are left out.
     ///
     /// # Errors
     /// `Io`.
     pub fn list(&self) -> Result<Vec<Saved>> {
-        let list = || -> io::Result<Vec<Saved>> {
+        let list = || -> io::Result<Vec<(Saved, Option<SystemTime>)>> {
             let mut found = Vec::new();
             for entry in fs::read_dir(&self.path)? {
-                found.extend(entry?.file_name().to_str().and_then(|name| Saved::read(&self.path, name)));
+                let entry = entry?;
+                let saved = entry.file_name().to_str().and_then(|name| Saved::read(&self.path, name));
+                // One that is gone by now has no age.
+                let age = || entry.metadata().and_then(|metadata| metadata.modified()).ok();
+                found.extend(saved.map(|saved| (saved, age())));
             }
             Ok(found)
         };
         let mut found = list().map_err(|error| Error::from(error).in_file(&self.path))?;
-        found.sort_by(|a, b| (a.step, &a.path).cmp(&(b.step, &b.path)));
-        Ok(found)
+        found.sort_by(|(a, a_age), (b, b_age)| (a.step, a_age, &a.path).cmp(&(b.step, b_age, &b.path)));
+        Ok(found.into_iter().map(|(saved, _)| saved).collect())
     }
 
     /// Opens the checkpoint of the highest step, once all of it was read and compared with its CRCs; damaged ones are
     /// passed over, and named in [`Found::skipped`]. `None` where the folder holds none.
     ///
     /// # Errors
-    /// `Io`, and that of the highest step where all are damaged.
+    /// That of the highest step where all are damaged. Other failures than damage, such as `Io`, `Refused` and
+    /// `LimitExceeded`: an older checkpoint is not given for one that may be whole.
     pub fn latest(&self) -> Result<Option<Found>> {
-        self.first_whole(self.list()?.into_iter().rev())
+        self.first_whole(|all| all.into_iter().rev().collect())
     }
 
     /// Opens the checkpoint of the best metric, as [`latest`](Self::latest) does; of equal ones the later.
@@ -170,22 +180,33 @@ impl CheckpointFolder {
     /// # Errors
     /// As [`latest`](Self::latest).
     pub fn best(&self, goal: Goal) -> Result<Option<Found>> {
-        self.first_whole(by_metric(&self.list()?, goal).into_iter())
+        self.first_whole(|all| by_metric(&all, goal))
     }
 
-    fn first_whole(&self, candidates: impl Iterator<Item = Saved>) -> Result<Option<Found>> {
-        let mut skipped = Vec::new();
-        for saved in candidates {
-            match self.open_whole(&saved.path) {
-                Ok(checkpoint) => return Ok(Some(Found { checkpoint, saved, skipped })),
-                // Removed since the folder was read.
-                Err(error) if error.kind() == ErrorKind::Io && !saved.path.exists() => {}
-                Err(error) => skipped.push((saved, error)),
+    fn first_whole(&self, order: impl Fn(Vec<Saved>) -> Vec<Saved>) -> Result<Option<Found>> {
+        let mut looks = 0;
+        loop {
+            let (mut skipped, mut gone) = (Vec::new(), false);
+            for saved in order(self.list()?) {
+                match self.open_whole(&saved.path) {
+                    Ok(checkpoint) => return Ok(Some(Found { checkpoint, saved, skipped })),
+                    // Removed since the folder was read.
+                    Err(error) if error.kind() == ErrorKind::Io && !saved.path.exists() => gone = true,
+                    Err(error) if matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Unsupported) => {
+                        skipped.push((saved, error));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
-        }
-        match skipped.into_iter().next() {
-            Some((_, error)) => Err(error),
-            None => Ok(None),
+            // What takes the place of a file that is gone was there before that went.
+            if gone && looks < LOOKS_MAX {
+                looks = looks.saturating_add(1);
+                continue;
+            }
+            return match skipped.into_iter().next() {
+                Some((_, error)) => Err(error),
+                None => Ok(None),
+            };
         }
     }
 
@@ -208,13 +229,19 @@ impl CheckpointFolder {
         let mut kept: Vec<&Path> = vec![&just_saved.path];
         let best = self.best.map(|(count, goal)| (count, by_metric(&all, goal)));
         // Of one step there is one.
-        let of_step = |saved: &&Saved| saved.step == just_saved.step && saved.path != just_saved.path;
-        let replaced: Vec<Saved> = all.iter().filter(of_step).cloned().collect();
-        let Some(last) = self.last else { return Ok(replaced) };
-        let others = || all.iter().filter(|saved| !replaced.contains(saved));
-        kept.extend(others().rev().take(last).map(|saved| saved.path.as_path()));
+        let of_step = |saved: &Saved| saved.step == just_saved.step && saved.path != just_saved.path;
+        let Some(last) = self.last else {
+            return Ok(all.iter().filter(|saved| of_step(saved)).cloned().collect());
+        };
+        let mut steps: Vec<u64> = Vec::new();
+        for saved in all.iter().filter(|saved| !of_step(saved)).rev() {
+            if steps.last() != Some(&saved.step) && steps.len() < last {
+                steps.push(saved.step);
+                kept.push(&saved.path);
+            }
+        }
         if let Some((count, best)) = &best {
-            let best = best.iter().filter(|saved| !replaced.contains(saved));
+            let best = best.iter().filter(|saved| !of_step(saved));
             kept.extend(best.take(*count).map(|saved| saved.path.as_path()));
         }
         Ok(all.iter().filter(|saved| !kept.contains(&saved.path.as_path())).cloned().collect())
@@ -231,6 +258,19 @@ fn by_metric(all: &[Saved], goal: Goal) -> Vec<Saved> {
         Goal::Highest => b.total_cmp(a),
     });
     found.into_iter().map(|(_, saved)| saved.clone()).collect()
+}
+
+/// How often a folder is read again in which a file is gone.
+const LOOKS_MAX: u32 = 10;
+
+/// Has a file, and its name in the folder, reach the disk.
+fn settle(path: &Path, folder: &Path) -> Result<()> {
+    let sync = |path: &Path| {
+        let synced = fs::File::open(path).and_then(|file| file.sync_all());
+        synced.map_err(|error| Error::from(error).in_file(path))
+    };
+    sync(path)?;
+    if cfg!(unix) { sync(folder) } else { Ok(()) }
 }
 
 /// Removes a file, which somebody else may have removed already.

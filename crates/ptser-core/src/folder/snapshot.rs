@@ -35,13 +35,16 @@ impl Copies {
         copy
     }
 
-    /// The smallest memory that holds so much, or none.
+    /// The smallest memory that holds so much, or none: a small copy takes no large memory.
     fn take(&self, nbytes: u64) -> Vec<u8> {
         let Some(nbytes) = usize::try_from(nbytes).ok().filter(|nbytes| *nbytes > 0) else {
             return Vec::new();
         };
         // Those that are used up stay as empty lists until the copies are made.
-        self.free().range_mut(nbytes..).find_map(|(_, same)| same.pop()).unwrap_or_default()
+        self.free()
+            .range_mut(nbytes..=nbytes.saturating_mul(2))
+            .find_map(|(_, same)| same.pop())
+            .unwrap_or_default()
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {

@@ -10,7 +10,7 @@ use crate::byte_order::ByteOrder;
 use crate::document;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{Limits, Objects};
-use crate::pickle::{self, Encoding, Graph, Node, NodeId};
+use crate::pickle::{self, Encoding, Graph, Node};
 use crate::source::Source;
 use crate::storage::{Description, Span, Storage, fill_vec};
 use crate::torch::{self, Given, Globals, StorageRef, StorageTable};
@@ -130,21 +130,17 @@ impl LegacyStorages {
         }
     }
 
-    /// The keys in the order in which the storages lie behind them.
-    fn keys(&mut self) -> Result<Vec<String>> {
+    /// The pickle of the keys, a list in the order in which the storages lie behind them.
+    fn keys(&mut self) -> Result<Graph> {
         let (pickle, at) = take(&*self.source, self.keys_at, self.limits.pickle_bytes)?;
         self.end = at;
         let objects = Objects::within(&self.limits);
         let graph = document::graph(pickle, &Globals::weights_only(), self.encoding, &objects)
             .map_err(|error| error.in_record("storage keys"))?;
-        let text = |&key: &NodeId| graph.ascii(key).map(str::to_owned);
         match graph.node(graph.root()) {
-            Node::List(_) => graph.members(graph.root()).iter().map(text).collect::<Option<Vec<_>>>(),
-            _ => None,
+            Node::List(_) => Ok(graph),
+            _ => Err(no_keys()),
         }
-        .ok_or_else(|| {
-            Error::from(Reason::Archive("the storage keys of a legacy stream are no list of strings".into()))
-        })
     }
 
     /// One storage: a count of elements, then the bytes.
@@ -199,20 +195,22 @@ impl StorageTable for LegacyStorages {
         for reference in references {
             first.entry(reference.key).or_insert(reference);
         }
-        for key in self.keys()? {
+        let keys = self.keys()?;
+        for &key in keys.members(keys.root()) {
+            let key = keys.ascii(key).ok_or_else(no_keys)?;
             // A key that nobody refers to has no element size, so what follows it cannot be found.
-            let Some(reference) = first.get(key.as_str()) else {
+            let Some(reference) = first.get(key) else {
                 return Err(Reason::Archive(format!(
                     "storage key {key:?} of a legacy stream is referred to by nobody"
                 ))
                 .into());
             };
-            if self.roots.contains_key(&key) {
+            if self.roots.contains_key(key) {
                 return Err(
                     Reason::Archive(format!("storage key {key:?} stands twice in a legacy stream")).into()
                 );
             }
-            self.root(&key, reference)?;
+            self.root(key, reference)?;
         }
         Ok(())
     }
@@ -246,6 +244,10 @@ impl StorageTable for LegacyStorages {
         self.views.insert(view.key.to_owned(), storage.clone());
         Ok(storage.into())
     }
+}
+
+fn no_keys() -> Error {
+    Reason::Archive("the storage keys of a legacy stream are no list of strings".into()).into()
 }
 
 fn truncated(wanted: u64, left: u64) -> Error {

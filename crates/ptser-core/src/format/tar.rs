@@ -18,7 +18,7 @@ use crate::source::Source;
 use crate::storage::{Description, Span, Storage, element_bytes};
 use crate::tar::{self, Member};
 use crate::tensor::Tensor;
-use crate::torch::{Given, Known, Named, StorageRef, StorageTable, known};
+use crate::torch::{Given, KEY_MAX, Known, Named, StorageRef, StorageTable, known};
 
 /// What a tar archive names: storages and tensors by their numbers.
 pub(crate) struct TarFile {
@@ -236,7 +236,7 @@ fn tensor_entry(graph: &Graph) -> Result<(String, Option<String>)> {
 fn key(graph: &Graph, id: NodeId) -> Result<String> {
     match (graph.node(id), graph.ascii(id)) {
         (Node::Int(int), _) => Ok(int.to_string()),
-        (_, Some(text)) => Ok(text.to_owned()),
+        (_, Some(text)) if text.len() <= KEY_MAX => Ok(text.to_owned()),
         _ => Err(malformed("a key is neither a number nor text".into())),
     }
 }

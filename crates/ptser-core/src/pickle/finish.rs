@@ -245,7 +245,7 @@ impl Identity {
 fn tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) -> Result<()> {
     reserve(out, bytes.len().saturating_add(9))?;
     out.push(tag);
-    out.extend_from_slice(&bytes.len().to_le_bytes());
+    out.extend_from_slice(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
     out.extend_from_slice(bytes);
     Ok(())
 }

@@ -26,7 +26,7 @@ pub(crate) type RenameGlobal = fn(&str, &str) -> (String, String);
 pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding, objects: &Objects) -> Outcome {
     let mut machine = Machine::new(&pickle, rename, encoding, objects);
     let ended = machine.run().map_err(|error| error.at(to_u64(machine.opcode_at)));
-    machine.objects_counted.add(to_u64(machine.nodes.len()));
+    machine.objects_counted.add(machine.count());
     let Machine { heap, nodes, children, containers, objects, symbols, spellings, protocol, .. } = machine;
     match ended {
         Err(error) => Outcome { graph: Err(error), symbols_on_error: symbols },
@@ -72,6 +72,8 @@ pub(super) struct Machine<'p> {
     pub(super) nodes: Vec<Node>,
     /// The nodes of what Python has once, by [`One`].
     ones: [Option<NodeId>; 260],
+    /// How often what was there was named again, and how many marks there were.
+    repeated: u64,
     pub(super) children: Vec<NodeId>,
     pub(super) containers: Vec<Vec<NodeId>>,
     pub(super) objects: Vec<Object>,
@@ -113,6 +115,7 @@ impl<'p> Machine<'p> {
             heap: Vec::new(),
             nodes: Vec::new(),
             ones: [None; 260],
+            repeated: 0,
             children: Vec::new(),
             containers: Vec::new(),
             objects: Vec::new(),
@@ -184,10 +187,14 @@ impl<'p> Machine<'p> {
             op::SETITEMS => self.mark().and_then(|height| self.grow(Grow::Dict, height)),
             op::ADDITEMS => self.mark().and_then(|height| self.grow(Grow::Set, height)),
 
-            op::MARK => push(&mut self.marks, self.stack.len()),
+            op::MARK => {
+                self.count_one_more()?;
+                self.repeated = self.repeated.saturating_add(1);
+                push(&mut self.marks, self.stack.len())
+            }
             op::POP => self.pop_or_mark(),
             op::POP_MARK => self.mark().map(|height| self.stack.truncate(height)),
-            op::DUP => self.top().and_then(|id| push(&mut self.stack, id)),
+            op::DUP => self.top().and_then(|id| self.push_again(id)),
             op::BINPUT => self.reader.byte().and_then(|key| self.put(key.into())),
             op::LONG_BINPUT => self.reader.u32().and_then(|key| self.put(key.into())),
             op::PUT => self.reader.line().and_then(|(line, _)| self.put(text::memo_index(line)?)),
@@ -244,9 +251,28 @@ impl<'p> Machine<'p> {
     #[inline]
     pub(super) fn push(&mut self, node: Node) -> Result<()> {
         let id = NodeId::at(self.nodes.len())?;
-        self.objects_counted.check(to_u64(self.nodes.len()).saturating_add(1))?;
+        self.count_one_more()?;
         push(&mut self.nodes, node)?;
         push(&mut self.stack, id)
+    }
+
+    /// Pushes what is there already, which takes room in whatever it becomes part of.
+    #[inline]
+    fn push_again(&mut self, id: NodeId) -> Result<()> {
+        self.count_one_more()?;
+        self.repeated = self.repeated.saturating_add(1);
+        push(&mut self.stack, id)
+    }
+
+    /// Refuses more objects than there may be.
+    #[inline]
+    fn count_one_more(&self) -> Result<()> {
+        self.objects_counted.check(self.count().saturating_add(1))
+    }
+
+    /// How many objects there are; each mention counts, and each mark.
+    fn count(&self) -> u64 {
+        to_u64(self.nodes.len()).saturating_add(self.repeated)
     }
 
     /// Pushes one of the values that Python has once.
@@ -260,7 +286,7 @@ impl<'p> Machine<'p> {
             One::Tuple => 259,
         });
         if let Some(Some(id)) = self.ones.get(place) {
-            return push(&mut self.stack, *id);
+            return self.push_again(*id);
         }
         self.push(match one {
             One::Int(int) => Node::Int(int.into()),
@@ -327,7 +353,8 @@ impl<'p> Machine<'p> {
 
     #[inline]
     fn get(&mut self, key: u64) -> Result<()> {
-        push(&mut self.stack, self.memo.get(key)?)
+        let id = self.memo.get(key)?;
+        self.push_again(id)
     }
 
     #[inline]

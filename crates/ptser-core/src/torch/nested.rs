@@ -71,6 +71,12 @@ impl Reading<'_> {
             return Err(wrong(format!("sizes of {}, expected int64", tensor.dtype)));
         }
         self.charge(tensor.numel().saturating_mul(8))?;
+        // What is deflated is inflated from its beginning.
+        if let Some(storage) =
+            tensor.storage().filter(|storage| !matches!(storage.checkpoint_offset(), Ok(Some(_))))
+        {
+            self.charge(usize::try_from(storage.nbytes()).unwrap_or(usize::MAX))?;
+        }
         let bytes = tensor.to_contiguous_in(ByteOrder::Little)?;
         let values = bytes.chunks_exact(8).map(|bytes| Number::read(DType::Int64, bytes));
         let index = |number| match number {
