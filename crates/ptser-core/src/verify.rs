@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::format::Inflation;
-use crate::limits::Limits;
+use crate::limits::{self, Limits};
 use crate::listing::Entry;
 use crate::memory::filled;
 use crate::source::Source;
@@ -129,6 +129,7 @@ impl Checkpoint {
         let mut seen = HashSet::new();
         let mut too_large = self.check_views().err();
         let mut refused = false;
+        let mut inflated = 0_u64;
         let mut fault = |entry: Entry<'_>| {
             if let Some(error) = entry.error() {
                 return Some(Reason::Damaged(error.to_string()).into());
@@ -141,10 +142,24 @@ impl Checkpoint {
                 refused = true;
                 return too_large.take();
             }
+            if let Some(storage) = tensor.storage().filter(|storage| !is_stored(storage)) {
+                // Each look inflates it from its beginning.
+                inflated = inflated.saturating_add(storage.nbytes());
+                let allowed = self.limits().inflated_bytes;
+                let what = "the indices of sparse tensors inflated, in bytes,";
+                if let Err(error) = limits::check(what, "inflated_bytes", inflated, allowed) {
+                    return Some(error);
+                }
+            }
             tensor.to_contiguous().err()
         };
         self.entries().filter_map(|entry| Some(fault(entry)?.in_tensor(entry.name()))).collect()
     }
+}
+
+/// Whether a storage's bytes stand in the file as they are; what is deflated is read in one go.
+fn is_stored(storage: &Storage) -> bool {
+    matches!(storage.checkpoint_offset(), Ok(Some(_)))
 }
 
 /// Something to read from its first byte to its last.
@@ -187,7 +202,10 @@ impl Item<'_> {
     /// One at least; what is deflated can only be read from its beginning on.
     fn pieces(&self, item: usize) -> impl Iterator<Item = Piece> + use<> {
         let size = self.size();
-        let whole = matches!(self, Self::Record { record, .. } if record.compression != Compression::Stored);
+        let whole = match self {
+            Self::Record { record, .. } => record.compression != Compression::Stored,
+            Self::Storage(storage) => !is_stored(storage),
+        };
         let len = if whole { size.max(1) } else { PIECE };
         let count = size.div_ceil(len).max(1);
         (0..count).map(move |place| {
@@ -218,6 +236,12 @@ impl Item<'_> {
             }
             Self::Storage(storage) => {
                 let dtype = storage.dtype().unwrap_or(DType::UInt8);
+                if !is_stored(storage) {
+                    return storage.for_each_chunk(dtype, ByteOrder::NATIVE, &mut |block| {
+                        read(block);
+                        Ok(())
+                    });
+                }
                 let mut offset = piece.offset;
                 let end = offset.saturating_add(piece.len);
                 while offset < end {

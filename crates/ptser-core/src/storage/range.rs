@@ -48,6 +48,19 @@ impl Content for Part {
         self.whole.0.content.is_of_host()
     }
 
+    fn for_each_piece(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
+        let (start, end) = (self.start, self.start.saturating_add(self.nbytes));
+        let mut at = 0_u64;
+        self.whole.0.content.for_each_piece(&mut |piece| {
+            let place = |offset: u64| {
+                usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len())
+            };
+            let part = piece.get(place(start)..place(end)).unwrap_or_default();
+            at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            if part.is_empty() { Ok(()) } else { take(part) }
+        })
+    }
+
     fn lend(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
         let start = usize::try_from(self.start).unwrap_or(usize::MAX);
         let end = usize::try_from(self.start.saturating_add(self.nbytes)).unwrap_or(usize::MAX);
