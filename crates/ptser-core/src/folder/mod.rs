@@ -119,8 +119,8 @@ impl CheckpointFolder {
         let saved = Saved::new(&self.path, step, metric);
         self.save.save(&saved.path, object)?;
         let old = self.to_remove(&saved)?;
-        if !old.is_empty() {
-            // Nothing is removed before what takes its place has reached the disk, whatever the options say.
+        if !old.is_empty() && !self.save.is_durable() {
+            // Nothing is removed before what takes its place has reached the disk.
             settle(&saved.path, &self.path)?;
         }
         old.iter().try_for_each(|other| remove(&other.path))?;

@@ -18,7 +18,7 @@ use crate::source::Source;
 use crate::storage::{Description, Span, Storage, element_bytes};
 use crate::tar::{self, Member};
 use crate::tensor::Tensor;
-use crate::torch::{Given, KEY_MAX, Known, Named, StorageRef, StorageTable, known};
+use crate::torch::{Given, Known, Named, StorageRef, StorageTable, known};
 
 /// What a tar archive names: storages and tensors by their numbers.
 pub(crate) struct TarFile {
@@ -232,6 +232,9 @@ fn tensor_entry(graph: &Graph) -> Result<(String, Option<String>)> {
     };
     Ok((self::key(graph, key)?, storage))
 }
+
+/// Bytes of a key: many parts can share one. PyTorch's are addresses.
+const KEY_MAX: usize = 4096;
 
 fn key(graph: &Graph, id: NodeId) -> Result<String> {
     match (graph.node(id), graph.ascii(id)) {

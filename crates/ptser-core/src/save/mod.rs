@@ -215,6 +215,10 @@ impl SaveOptions {
         self
     }
 
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
+    }
+
     /// Saves to a path. What was there before stays until all of the new file is written, and stays whole where
     /// anything fails; then a new file takes its place, as [`Replacement`] says.
     ///

@@ -26,7 +26,7 @@ pub(crate) use names::{Known, is_type_tag, known};
 pub(crate) use outline::{Outline, PidDialect, Stored};
 pub(crate) use outline_document::outline_document;
 pub(crate) use outline_object::outline_object;
-pub(crate) use persistent::{Given, KEY_MAX, Named, StorageRef, StorageTable};
+pub(crate) use persistent::{Given, Named, StorageRef, StorageTable};
 pub(crate) use pids::PidMeaning;
 pub(crate) use python2::rename;
 pub(crate) use to_python2::unrename;

@@ -113,8 +113,6 @@ pub(crate) trait StorageTable {
     }
 }
 
-/// Bytes of a storage's key: many ids can share one, and each is looked up.
-pub(crate) const KEY_MAX: usize = 4096;
 /// Bytes of a location tag, which names a device.
 pub(super) const LOCATION_MAX: usize = 256;
 
@@ -191,9 +189,11 @@ impl<'g> Reading<'g> {
             Some(Known::UntypedStorage) => None,
             _ => return Err(malformed(format!("{} is not a storage class", self.describe(class)))),
         };
-        let Some(key) = self.graph.ascii(key).filter(|key| key.len() <= KEY_MAX) else {
+        let Some(key) = self.graph.ascii(key) else {
             return Err(malformed(format!("a storage's key must be a string, found {}", self.describe(key))));
         };
+        // Many ids can share one key, and each is looked up.
+        self.charge(key.len())?;
         let location = match self.graph.node(location) {
             Node::None => Location::cpu(),
             _ => self.location(location)?,
@@ -218,15 +218,11 @@ impl<'g> Reading<'g> {
             _ => None,
         };
         let part = match self.graph.tuple(view) {
-            Some(&[key, offset, numel]) => self
-                .graph
-                .ascii(key)
-                .filter(|key| key.len() <= KEY_MAX)
-                .zip(number(offset))
-                .zip(number(numel)),
+            Some(&[key, offset, numel]) => self.graph.ascii(key).zip(number(offset)).zip(number(numel)),
             _ => None,
         };
         let part = part.map(|((key, offset), numel)| PartRef { key, offset, numel });
+        self.charge(part.as_ref().map_or(0, |part| part.key.len()))?;
         part.ok_or_else(|| {
             malformed(format!(
                 "a part of a storage is {}, expected (key, offset, numel)",
