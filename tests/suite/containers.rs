@@ -525,6 +525,17 @@ fn numbers_in_a_tar_archive_that_lie_are_malformed() {
 }
 
 #[test]
+fn a_part_of_a_part_is_a_part_of_the_whole_however_deep() {
+    let chain = |depth: i64| (1..=depth).map(|key| [key + 1, key, 0, 6]).collect::<Vec<_>>();
+    let storages = tar_storages(6, &[chain(100_000), vec![[3, 100_001, 2, 4]]].concat());
+    let bytes = tar_of(&storages, &tar_tensors(b"K\x03", 2, &[2, 2, 2, 1, 0]));
+    let checkpoint = Checkpoint::from_bytes(bytes).unwrap();
+    let (whole, start) = checkpoint.tensor("w").unwrap().storage().unwrap().whole().unwrap();
+    assert!(whole.whole().is_none());
+    assert_eq!((whole.nbytes(), start), (24, 8));
+}
+
+#[test]
 fn a_class_in_a_tar_archive_has_its_source_text_too() {
     let class = [b"(cnet\nNet\n".as_slice(), &text("net.py"), &text("class Net: pass"), b"tQ"].concat();
     let object = pickle(&[&class, b")\x81}", &text("epoch"), b"K\x03sb"]);

@@ -75,6 +75,44 @@ fn a_step_that_is_saved_again_is_replaced() {
     folder.save(2, Some(0.25), &filled(3)).unwrap();
     assert_eq!(steps(&folder), [1, 2]);
     assert_eq!(filling(&folder.latest().unwrap().unwrap().checkpoint), 3);
+    // Also where its metric was no number.
+    let folder = folder.keep_last(1);
+    for (metric, with) in [(f64::NAN, 4), (0.125, 5), (f64::NAN, 6)] {
+        folder.save(2, Some(metric), &filled(with)).unwrap();
+        assert_eq!(steps(&folder), [2]);
+        assert_eq!(filling(&folder.latest().unwrap().unwrap().checkpoint), with);
+    }
+}
+
+#[test]
+fn of_two_files_of_one_step_the_younger_is_the_latest() {
+    let there = tempfile::tempdir().unwrap();
+    // As a kill between saving and removing leaves them.
+    for (metric, with) in [(Some(0.9), 1), (Some(0.25), 2), (None, 3)] {
+        let other = tempfile::tempdir().unwrap();
+        let saved = folder(other.path()).save(10, metric, &filled(with)).unwrap();
+        std::fs::rename(&saved.path, there.path().join(saved.path.file_name().unwrap())).unwrap();
+        let latest = folder(there.path()).latest().unwrap().unwrap();
+        assert_eq!(filling(&latest.checkpoint), with);
+        // The clock of files ticks slowly.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // They count as one.
+    let folder = folder(there.path()).keep_last(2);
+    folder.save(11, None, &filled(4)).unwrap();
+    assert_eq!(steps(&folder), [10, 11]);
+}
+
+#[test]
+fn a_failure_that_is_no_damage_is_no_reason_for_an_older_checkpoint() {
+    let there = tempfile::tempdir().unwrap();
+    let saved = folder(there.path()).save(1, None, &Object::dict([("step", 1)])).unwrap();
+    folder(there.path()).save(2, None, &filled(2)).unwrap();
+    let limits = ptser::Limits::default().tensor_bytes(100);
+    let strict = folder(there.path()).load_options(LoadOptions::new().limits(limits));
+    assert_eq!(strict.latest().unwrap_err().kind(), ErrorKind::LimitExceeded);
+    strict.rewind(1).unwrap();
+    assert_eq!(strict.latest().unwrap().unwrap().saved, saved);
 }
 
 #[test]

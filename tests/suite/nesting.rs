@@ -115,6 +115,10 @@ fn small_files_cannot_ask_for_work_without_end() {
         ("dicts of one key", many(&long, b"}h\x00Ns")),
         ("dicts of two keys", many(&long, b"}(h\x00NNNu")),
         ("devices of one name", many(&long, b"ctorch\ndevice\nh\x00\x85R")),
+        (
+            "storages of one long key",
+            many(&long, b"(X\x07\0\0\0storagectorch\nFloatStorage\nh\x00X\x03\0\0\0cpuK\x01tQ"),
+        ),
         ("paths of one part", many(&long, b"cpathlib\nPosixPath\nh\x00\x85R")),
         ("arrays of one text", many(&shared_array(&long), b"h\x03h\x04Rh\x02b")),
         ("nested tensors of one list of offsets", many(&shared_nested(50_000), b"h\x01h\x02R")),
