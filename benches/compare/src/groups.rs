@@ -10,6 +10,8 @@ pub struct Group {
     pub title: &'static str,
     /// How often a run measures each subject: more often where it takes no time.
     pub repeats: usize,
+    /// Whether a large file is written.
+    pub writes: bool,
     pub subjects: &'static [Subject],
 }
 
@@ -33,6 +35,7 @@ pub const ALL: &[Group] = &[
         id: "A",
         title: "1 GiB in 300 tensors, loaded into memory of their own",
         repeats: 1,
+        writes: false,
         subjects: &[
             Subject::floor("memcpy of a mapping", LARGE, floor::memcpy),
             Subject::floor("pread into huge pages", LARGE, floor::pread),
@@ -52,6 +55,7 @@ pub const ALL: &[Group] = &[
         id: "B",
         title: "1 GiB in 300 tensors, as views of a mapped file, none of them touched",
         repeats: QUICK,
+        writes: false,
         subjects: &[
             Subject::ptser("ptser, mmap(true)", LARGE, ptser::views),
             Subject::peer("safetensors, mapped", LARGE_SAFETENSORS, safetensors::views),
@@ -62,6 +66,7 @@ pub const ALL: &[Group] = &[
         id: "C",
         title: "Names, types and shapes of 300 tensors",
         repeats: QUICK,
+        writes: false,
         subjects: &[
             Subject::floor("directory and pickle read", LARGE, floor::directory_and_pickle),
             Subject::ptser("ptser", LARGE, ptser::metadata),
@@ -75,6 +80,7 @@ pub const ALL: &[Group] = &[
         id: "D1",
         title: "Names, types and shapes of 20,000 tensors",
         repeats: 1,
+        writes: false,
         subjects: &[
             Subject::floor("directory and pickle read", MANY, floor::directory_and_pickle),
             Subject::ptser("ptser", MANY, ptser::metadata),
@@ -88,6 +94,7 @@ pub const ALL: &[Group] = &[
         id: "D2",
         title: "20,000 tensors of 1 to 64 elements, loaded into memory of their own",
         repeats: 1,
+        writes: false,
         subjects: &[
             Subject::floor("file read", MANY, floor::read),
             Subject::ptser("ptser into candle", MANY, ptser::load),
@@ -102,6 +109,7 @@ pub const ALL: &[Group] = &[
         id: "E",
         title: "One tensor of 64 KiB out of 101, in files of 10 MB and of 10 GB",
         repeats: QUICK,
+        writes: false,
         subjects: &[
             Subject::ptser("ptser, 10 MB", SPARSE_10_MB, ptser::one_tensor),
             Subject::ptser("ptser, 10 GB", SPARSE_10_GB, ptser::one_tensor),
@@ -117,6 +125,7 @@ pub const ALL: &[Group] = &[
         id: "F",
         title: "1 GiB in 300 tensors, saved",
         repeats: 1,
+        writes: true,
         subjects: &[
             Subject::floor("plain write", LARGE, floor::write),
             Subject::floor("plain write and crc32fast", LARGE, floor::write_with_crc),
@@ -134,6 +143,7 @@ pub const ALL: &[Group] = &[
         id: "G",
         title: "20,000 tensors of 1 to 64 elements, saved",
         repeats: 1,
+        writes: false,
         subjects: &[
             Subject::floor("plain write", MANY, floor::write),
             Subject::ptser("ptser from candle", MANY, ptser::save),
@@ -146,6 +156,7 @@ pub const ALL: &[Group] = &[
         id: "H",
         title: "1 GiB from .pt to .safetensors",
         repeats: 1,
+        writes: true,
         subjects: &[
             Subject::floor("plain write", LARGE, floor::write),
             Subject::floor("plain write, on the disk", LARGE, floor::write_durably),
@@ -159,6 +170,7 @@ pub const ALL: &[Group] = &[
         id: "I",
         title: "Growth: names, types and shapes, by the number of tensors",
         repeats: 1,
+        writes: false,
         subjects: &[
             Subject::ptser("ptser, 20,000", MANY, ptser::metadata),
             Subject::ptser("ptser, 100,000", Fixture::Many(100_000), ptser::metadata),
