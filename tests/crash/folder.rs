@@ -1,18 +1,15 @@
 //! A folder of checkpoints whose process is killed while it saves in the background, or whose disk is full.
 
-use std::io::{ErrorKind as IoKind, Read};
+use std::io::ErrorKind as IoKind;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
 
 use ptser::{CheckpointFolder, Found, Reason, SaveOptions};
 
-use crate::killed::next;
-use crate::tests::{child_of, filled};
+use crate::killed::{SIZE, kill_at_random, next};
+use crate::tests::filled;
 
 /// What is killed for each size in bytes, and how often.
 const ROUNDS: [(usize, u32); 2] = [(1 << 10, 60), (4 << 20, 40)];
-const SIZE: &str = "PTSER_CRASH_SIZE";
 
 fn folder(path: &Path) -> CheckpointFolder {
     // Whether the disk has the bytes makes no difference to a process that is killed.
@@ -63,22 +60,7 @@ fn a_process_killed_while_it_saves_behind_leaves_a_loadable_latest() {
         folder.save(0, None, &filled(filling(0), nbytes)).unwrap();
         let mut last = 0;
         for _ in 0..kills {
-            let mut child = child_of("save-steps-for-ever", there.path())
-                .env(SIZE, nbytes.to_string())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut told = Vec::new();
-            let mut out = child.stdout.take().unwrap();
-            while !told.ends_with(b"begun\n") {
-                let mut byte = [0];
-                out.read_exact(&mut byte).unwrap();
-                told.push(byte[0]);
-            }
-            std::thread::sleep(Duration::from_micros(next(&mut seed) % 20_000));
-            // SIGKILL on Unix.
-            child.kill().unwrap();
-            child.wait().unwrap();
+            kill_at_random("save-steps-for-ever", there.path(), nbytes, next(&mut seed) % 20_000);
             let found = folder.latest().unwrap().expect("nothing is left");
             check(&found);
             assert!(found.saved.step >= last, "{} after {last}", found.saved.step);

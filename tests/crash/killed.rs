@@ -12,7 +12,7 @@ use crate::tests::{child_of, file_of, filled, has_unnamed_files, litter};
 /// Kills for each size, in bytes: 200 in all.
 const ROUNDS: [(usize, u32); 3] = [(1 << 10, 100), (300 << 10, 60), (4 << 20, 40)];
 /// The size of a round, by which the child knows what to save.
-const SIZE: &str = "PTSER_CRASH_SIZE";
+pub(crate) const SIZE: &str = "PTSER_CRASH_SIZE";
 
 /// Saves one object and another over the same file until it is killed; writes a byte when it has begun.
 pub(crate) fn save_for_ever(target: &Path) {
@@ -34,6 +34,23 @@ pub(crate) fn next(seed: &mut u64) -> u64 {
     *seed
 }
 
+/// Has a process save objects of a size, and kills it so many microseconds after it began.
+pub(crate) fn kill_at_random(verb: &str, target: &Path, nbytes: usize, micros: u64) {
+    let mut child =
+        child_of(verb, target).env(SIZE, nbytes.to_string()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = Vec::new();
+    let mut out = child.stdout.take().unwrap();
+    while !told.ends_with(b"begun\n") {
+        let mut byte = [0];
+        out.read_exact(&mut byte).unwrap();
+        told.push(byte[0]);
+    }
+    std::thread::sleep(Duration::from_micros(micros));
+    // SIGKILL on Unix.
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn a_killed_save_leaves_the_old_file_or_the_new_one() {
     let mut seed = 0x9E37_79B9_7F4A_7C15 ^ u64::from(std::process::id());
@@ -50,22 +67,7 @@ fn a_killed_save_leaves_the_old_file_or_the_new_one() {
         let files = objects.each_ref().map(|object| file_of(&target, object));
         SaveOptions::new().save(&target, &objects[0]).unwrap();
         for _ in 0..kills {
-            let mut child = child_of("save-for-ever", &target)
-                .env(SIZE, nbytes.to_string())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut told = Vec::new();
-            let mut out = child.stdout.take().unwrap();
-            while !told.ends_with(b"begun\n") {
-                let mut byte = [0];
-                out.read_exact(&mut byte).unwrap();
-                told.push(byte[0]);
-            }
-            std::thread::sleep(Duration::from_micros(next(&mut seed) % 10_000));
-            // SIGKILL on Unix.
-            child.kill().unwrap();
-            child.wait().unwrap();
+            kill_at_random("save-for-ever", &target, nbytes, next(&mut seed) % 10_000);
 
             let found = std::fs::read(&target).unwrap();
             let which = files.iter().position(|file| *file == found).expect("neither of the two files");

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use super::end::{DIRECTORY_ENTRY, Start};
+use super::end::{DIRECTORY_ENTRY, Start, u16_at, u32_at};
 use crate::error::{Reason, Result};
 use crate::source::{Cursor, Source};
 
@@ -65,38 +65,7 @@ impl<'s> Entries<'s> {
                 Reason::Archive("the central directory holds something other than entries".into()).into()
             );
         }
-        let [
-            ..,
-            f0,
-            f1,
-            m0,
-            m1,
-            _,
-            _,
-            _,
-            _,
-            c0,
-            c1,
-            c2,
-            c3,
-            s0,
-            s1,
-            s2,
-            s3,
-            u0,
-            u1,
-            u2,
-            u3,
-            n0,
-            n1,
-            x0,
-            x1,
-            k0,
-            k1,
-        ] = *bytes.first_chunk::<34>().unwrap_or(&[0; 34]);
-        let [.., h0, h1, h2, h3] = bytes;
-        let (name, extra) = (u16::from_le_bytes([n0, n1]), u16::from_le_bytes([x0, x1]));
-        let comment = u16::from_le_bytes([k0, k1]);
+        let (name, extra, comment) = (u16_at(&bytes, 28), u16_at(&bytes, 30), u16_at(&bytes, 32));
         self.name.resize(name.into(), 0);
         self.extra.resize(extra.into(), 0);
         self.pay([name, extra, comment].into_iter().map(usize::from).sum())?;
@@ -104,8 +73,8 @@ impl<'s> Entries<'s> {
         self.cursor.read_exact(&mut self.extra)?;
         self.cursor.seek_relative(comment.into())?;
 
-        let mut numbers = [[u0, u1, u2, u3], [s0, s1, s2, s3], [h0, h1, h2, h3]]
-            .map(|number| u64::from(u32::from_le_bytes(number)));
+        // The size, that in the archive, and the offset of the local header.
+        let mut numbers = [24, 20, 42].map(|at| u64::from(u32_at(&bytes, at)));
         if numbers.contains(&IN_ZIP64) {
             complete(&mut numbers, &self.extra)?;
         }
@@ -114,9 +83,9 @@ impl<'s> Entries<'s> {
         let header_at =
             header_at.ok_or_else(|| Reason::Archive("a record lies beyond every file's end".into()))?;
         let entry = Entry {
-            flags: u16::from_le_bytes([f0, f1]),
-            method: u16::from_le_bytes([m0, m1]),
-            crc32: u32::from_le_bytes([c0, c1, c2, c3]),
+            flags: u16_at(&bytes, 8),
+            method: u16_at(&bytes, 10),
+            crc32: u32_at(&bytes, 16),
             size,
             stored_size,
             header_at,
