@@ -1,6 +1,6 @@
 //! Files that a command writes: none of them is in its place before all of them are whole. Knows no format.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -55,7 +55,7 @@ impl<'i> Outputs<'i> {
     ) -> Result<(), Failure> {
         let replacement = Replacement::of(path)?;
         let mut sink =
-            Watched { file: replacement.file(), progress: &mut self.progress, written: 0, failed: false };
+            Watched { file: &replacement, progress: &mut self.progress, written: 0, failed: false };
         let outcome = write(&mut sink);
         let (written, failed) = (sink.written, sink.failed);
         outcome.map_err(|error| error.in_file(if failed { path } else { self.input }))?;
@@ -106,11 +106,18 @@ fn list(names: &[String]) -> String {
 
 /// A file that is being written, the bar told of every byte.
 pub(crate) struct Watched<'f> {
-    file: &'f File,
+    file: &'f Replacement,
     progress: &'f mut Progress,
     written: u64,
     /// Whether it was this file that failed.
     failed: bool,
+}
+
+impl Watched<'_> {
+    /// Makes room for so many bytes.
+    pub(crate) fn reserve(&mut self, len: u64) -> ptser::Result<()> {
+        self.file.reserve(len).inspect_err(|_| self.failed = true)
+    }
 }
 
 impl Write for Watched<'_> {

@@ -183,3 +183,39 @@ fn reserved_files_are_filled_by_threads() {
     assert_eq!(fixtures::contents(&filled), fixtures::contents(&plain));
     assert!(fs::read(&reserved).unwrap() == fs::read(folder.path().join("plain.pt")).unwrap());
 }
+
+/// Of large files room is made first, and the disk begins while they are written.
+#[test]
+fn large_files_are_what_a_stream_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.pt");
+    fs::write(&path, "old").unwrap();
+    let sizes = [70 << 20, 3 << 20, 1000, (1 << 20) + 1];
+    let object = Object::list(sizes.map(|size| {
+        let bytes: Vec<u8> = (0..size).map(|place: u32| (place % 251) as u8).collect();
+        let storage = Storage::from_bytes(Some(DType::UInt8), ptser::Location::cpu(), bytes);
+        Object::storage(storage, Some(DType::UInt8))
+    }));
+    let options = SaveOptions::new().root_folder("large");
+    let expected = options.to_bytes(&object).unwrap();
+    for durable in [true, false] {
+        options.clone().durable(durable).save(&path, &object).unwrap();
+        assert!(fs::read(&path).unwrap() == expected, "durable: {durable}");
+    }
+    assert!(Checkpoint::open(&path).unwrap().verify(|_, _| {}).is_good());
+}
+
+#[test]
+fn room_that_no_disk_has_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("huge.pt");
+    fs::write(&path, "old").unwrap();
+    let replacement = ptser::Replacement::of(&path).unwrap();
+    match replacement.reserve(1 << 62) {
+        Ok(()) => eprintln!("SKIPPED: this system cannot make room for files"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Io),
+    }
+    drop(replacement);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    assert_eq!(names(folder.path()), ["huge.pt"]);
+}

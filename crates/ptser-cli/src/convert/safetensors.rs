@@ -6,11 +6,13 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
-use ptser::{DType, StateDict, Tensor, TensorKind};
+use ptser::{ByteOrder, DType, StateDict, Tensor, TensorKind};
 use serde_json::{Map, Value as Json, json};
 
 use crate::output::Failure;
+use crate::progress::nbytes;
 use crate::tally::View;
+use crate::written::Watched;
 
 /// Types by the size of their elements, in the order in which the library sorts them, and its names. The larger come
 /// first in a file, so that all lie at multiples of their size.
@@ -96,7 +98,7 @@ impl<'s> Content<'s> {
     }
 
     /// Writes the file that has the tensors of some names.
-    pub(super) fn write(&self, sink: impl Write, names: &[&str]) -> ptser::Result<()> {
+    pub(super) fn write(&self, sink: &mut Watched<'_>, names: &[&str]) -> ptser::Result<()> {
         let mut tensors: Vec<(usize, &str, &Tensor)> = names
             .iter()
             .filter_map(|&name| {
@@ -112,12 +114,17 @@ impl<'s> Content<'s> {
                 header.len()
             )));
         }
+        let len = size_of::<u64>().saturating_add(header.len());
+        let data = tensors.iter().map(|(_, _, tensor)| nbytes(tensor.nbytes()));
+        sink.reserve(data.fold(nbytes(len), u64::saturating_add))?;
         let mut sink = BufWriter::with_capacity(BUFFER, sink);
-        sink.write_all(&u64::try_from(header.len()).unwrap_or(u64::MAX).to_le_bytes())?;
+        sink.write_all(&nbytes(header.len()).to_le_bytes())?;
         sink.write_all(&header)?;
         for (_, name, tensor) in tensors {
-            let bytes = tensor.to_contiguous().map_err(|error| error.in_tensor(name))?;
-            sink.write_all(&bytes)?;
+            let mut unwritten = false;
+            let write = |piece: &[u8]| Ok(sink.write_all(piece).inspect_err(|_| unwritten = true)?);
+            let outcome = tensor.for_each_piece(ByteOrder::Little, write);
+            outcome.map_err(|error| if unwritten { error } else { error.in_tensor(name) })?;
         }
         Ok(sink.flush()?)
     }

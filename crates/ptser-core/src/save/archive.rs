@@ -58,6 +58,9 @@ pub(super) fn write(
     });
     let plan = Plan::new(layout.root, sizes, layout.alignment)?;
     let mut sink = BufWriter::with_capacity(BUFFER, sink);
+    if data != Data::Skipped {
+        sink.expect(plan.len())?;
+    }
     let mut id = SerializationId::default();
     let mut crcs = Vec::with_capacity(records.len());
     for ((name, content), planned) in records.iter().zip(&plan.records) {

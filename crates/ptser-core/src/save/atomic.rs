@@ -1,16 +1,22 @@
 //! Files that are there as a whole or not at all: written under no name or another, and put in their place at the end.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use super::write_back::WriteBack;
 use crate::error::Result;
 
 /// Replaces the file at a path by what `write` writes.
-pub(super) fn replace(path: &Path, durable: bool, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
-    let replacement = Replacement::new(path)?;
-    write(replacement.file())?;
-    replacement.place(durable)
+pub(super) fn replace(
+    path: &Path,
+    durable: bool,
+    write: impl FnOnce(&Replacement) -> Result<()>,
+) -> Result<()> {
+    let replacement = Replacement::new(path, durable)?;
+    write(&replacement)?;
+    replacement.place()
 }
 
 /// A file that takes its place when it is whole: until it is published, what is at the path stays, and nothing is left
@@ -22,11 +28,15 @@ pub(super) fn replace(path: &Path, durable: bool, write: impl FnOnce(&File) -> R
 /// ```no_run
 /// use std::io::Write;
 /// let replacement = ptser_core::Replacement::of("model.safetensors")?;
-/// replacement.file().write_all(b"all of it")?;
+/// (&replacement).write_all(b"all of it")?;
 /// replacement.publish()?;
 /// # Ok::<(), ptser_core::Error>(())
 /// ```
-pub struct Replacement(Place);
+pub struct Replacement {
+    place: Place,
+    /// Where it is waited for the disk.
+    write_back: Option<Mutex<WriteBack>>,
+}
 
 enum Place {
     File { draft: Draft, path: PathBuf, permissions: Option<fs::Permissions> },
@@ -40,22 +50,25 @@ impl Replacement {
     /// `Io` where the folder cannot be written to, or the path is a folder.
     pub fn of(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::new(path).map_err(|error| error.in_file(path))
+        Self::new(path, true).map_err(|error| error.in_file(path))
     }
 
-    fn new(path: &Path) -> Result<Self> {
-        Ok(Self(match resolved(path)? {
+    fn new(path: &Path, durable: bool) -> Result<Self> {
+        let place = match resolved(path)? {
             Target::File { path, permissions } => {
                 Place::File { draft: Draft::new(folder_of(&path), permissions.is_some())?, path, permissions }
             }
             // A pipe or a device cannot be replaced.
             Target::Other(file) => Place::Other(file),
-        }))
+        };
+        let waits = durable && matches!(place, Place::File { .. });
+        Ok(Self { place, write_back: waits.then(Mutex::default) })
     }
 
-    /// The file to write to.
+    /// The file, to look at it or to seek in it. Large ones are best written by way of [`Write`], which the reference of
+    /// a `Replacement` implements: the disk then begins while more is to come.
     pub fn file(&self) -> &File {
-        match &self.0 {
+        match &self.place {
             Place::File { draft, .. } => draft.file(),
             Place::Other(file) => file,
         }
@@ -63,7 +76,19 @@ impl Replacement {
 
     /// Whether the path is that of a pipe or a device, where what is written is there at once.
     pub fn is_stream(&self) -> bool {
-        matches!(self.0, Place::Other(_))
+        matches!(self.place, Place::Other(_))
+    }
+
+    /// Makes room for so many bytes, of which none is written yet, where the file system can: a disk that is too full
+    /// is known before the work, and what is written finds its place faster.
+    ///
+    /// # Errors
+    /// `Io` where there is no room.
+    pub fn reserve(&self, len: u64) -> Result<()> {
+        if len > 0 && !self.is_stream() {
+            reserve(self.file(), len)?;
+        }
+        Ok(())
     }
 
     /// Puts the file in its place, once the disk has its bytes.
@@ -71,15 +96,17 @@ impl Replacement {
     /// # Errors
     /// `Io`.
     pub fn publish(self) -> Result<()> {
-        self.place(true)
+        self.place()
     }
 
-    fn place(self, durable: bool) -> Result<()> {
-        let Place::File { draft, path, permissions } = self.0 else { return Ok(()) };
+    fn place(self) -> Result<()> {
+        let Place::File { draft, path, permissions } = self.place else { return Ok(()) };
         if let Some(permissions) = permissions {
             draft.file().set_permissions(permissions)?;
         }
-        if durable {
+        let durable = self.write_back.is_some();
+        if let Some(write_back) = self.write_back {
+            write_back.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
             draft.file().sync_all()?;
         }
         draft.publish(&path)?;
@@ -88,6 +115,38 @@ impl Replacement {
         }
         Ok(())
     }
+}
+
+impl Write for &Replacement {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut file = self.file();
+        let written = file.write(bytes)?;
+        if let Some(write_back) = &self.write_back {
+            write_back.lock().unwrap_or_else(PoisonError::into_inner).wrote(file, written);
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
+}
+
+/// Has the file system find the blocks of a file, of which it then has that length.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn reserve(file: &File, len: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    match fallocate(file, FallocateFlags::empty(), 0, len) {
+        Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
+        // Not every file system can.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn reserve(_: &File, _: u64) -> io::Result<()> {
+    Ok(())
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -6,6 +6,7 @@ mod payload;
 mod root;
 mod sink;
 mod stream;
+mod write_back;
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -233,7 +234,7 @@ impl SaveOptions {
                 None => root_of(path)?,
             };
             let outline = self.outline(object)?;
-            atomic::replace(path, self.durable, |file| self.emit(outline, &root, file))
+            atomic::replace(path, self.durable, |replacement| self.emit(outline, &root, replacement))
         };
         save().map_err(|error: Error| error.in_file(path))
     }

@@ -19,7 +19,7 @@ pub(super) struct Payload<'s, W> {
 }
 
 /// From here on the CRC is calculated beside the writing. A thread takes a while to begin and to end.
-const LARGE: usize = 4 << 20;
+const LARGE: usize = 1 << 20;
 /// What is hashed at a time: it is in a cache still when it is written.
 const BLOCK: usize = 256 << 10;
 
@@ -58,33 +58,34 @@ impl<'s, W: Write> Payload<'s, W> {
     }
 }
 
-/// Hashes bytes in a thread of their own while they are written. What it has not come to by then, where processors
-/// are busy, is not waited for: it is hashed from the other end.
+/// Hashes bytes in a thread of their own while they are written. It begins at the end: two processors that walk through
+/// the same memory side by side wait for each other. What it has not come to when all is written, because processors
+/// are busy, is not waited for, but hashed from the beginning on.
 fn hash_beside(hasher: &mut Hasher, bytes: &[u8], write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let blocks = Mutex::new(bytes.chunks(BLOCK));
     let next = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
     let next_back = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next_back();
+    let mut back = Hasher::new();
     std::thread::scope(|scope| {
-        let front = || {
-            while let Some(block) = next() {
+        let from_the_end = || {
+            while let Some(block) = next_back() {
+                let mut hasher = Hasher::new();
                 hasher.update(block);
+                hasher.combine(&back);
+                back = hasher;
             }
         };
-        // Where there can be no thread, nothing is left out.
-        let beside = std::thread::Builder::new().spawn_scoped(scope, front);
+        // Where there can be no thread, nothing is left out. One that only hashes does not panic; if it did, that
+        // would be told by the scope.
+        let _ = std::thread::Builder::new().spawn_scoped(scope, from_the_end);
         write()?;
-        let mut back = Hasher::new();
-        while let Some(block) = next_back() {
-            let mut hasher = Hasher::new();
+        while let Some(block) = next() {
             hasher.update(block);
-            hasher.combine(&back);
-            back = hasher;
         }
-        // A thread that only hashes does not panic; if it did, that would be told by the scope.
-        drop(beside.map(|thread| thread.join()));
-        Ok::<_, io::Error>(back)
-    })
-    .map(|back| hasher.combine(&back))
+        Ok::<_, io::Error>(())
+    })?;
+    hasher.combine(&back);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,10 +1,15 @@
 //! Where bytes go: a file, in which room can be left, or anything that takes them one after the other.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+
+use super::atomic::Replacement;
+use crate::error::Result;
 
 /// Takes bytes in order.
 pub(super) trait Sink: Write {
+    /// Says how many bytes are to come, none of them skipped.
+    fn expect(&mut self, len: u64) -> Result<()>;
+
     /// Leaves so many bytes zero.
     fn skip(&mut self, len: u64) -> io::Result<()>;
 }
@@ -23,6 +28,10 @@ impl<W: Write> Write for Stream<W> {
 }
 
 impl<W: Write> Sink for Stream<W> {
+    fn expect(&mut self, _len: u64) -> Result<()> {
+        Ok(())
+    }
+
     fn skip(&mut self, len: u64) -> io::Result<()> {
         write_zeros(self, len)
     }
@@ -39,17 +48,26 @@ fn write_zeros(sink: &mut impl Write, mut len: u64) -> io::Result<()> {
 }
 
 /// What is skipped is a hole where the file system has such; pipes and devices have none.
-impl Sink for &File {
+impl Sink for &Replacement {
+    fn expect(&mut self, len: u64) -> Result<()> {
+        // Small files find their blocks fast enough.
+        if len < 1 << 20 { Ok(()) } else { self.reserve(len) }
+    }
+
     fn skip(&mut self, len: u64) -> io::Result<()> {
-        if !self.metadata()?.is_file() {
+        if self.is_stream() {
             return write_zeros(self, len);
         }
         let len = i64::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        self.seek(SeekFrom::Current(len)).map(drop)
+        self.file().seek(SeekFrom::Current(len)).map(drop)
     }
 }
 
 impl<S: Sink> Sink for BufWriter<S> {
+    fn expect(&mut self, len: u64) -> Result<()> {
+        self.get_mut().expect(len)
+    }
+
     fn skip(&mut self, len: u64) -> io::Result<()> {
         self.flush()?;
         self.get_mut().skip(len)
