@@ -1,7 +1,10 @@
 //! Copies of what is to be saved, so that it may change meanwhile; their memory is used again.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, available_parallelism};
 
 use crate::error::Result;
 use crate::object::Object;
@@ -14,6 +17,11 @@ pub(super) struct Copies(Arc<Mutex<Free>>);
 /// By how much each holds.
 type Free = BTreeMap<usize, Vec<Vec<u8>>>;
 
+/// More threads than this copy no faster.
+const THREADS: usize = 4;
+/// What is worth a thread of its own.
+const SHARE: u64 = 4 << 20;
+
 impl Copies {
     /// The same object over copies of its storages, all made now: whoever changes those of the original changes these
     /// no more. Storages that lie in files do not change, and are read when they are saved.
@@ -21,18 +29,48 @@ impl Copies {
     /// # Errors
     /// Those of reading storages; `Io` where memory is short.
     pub(super) fn of(&self, object: &Object) -> Result<Object> {
-        let copy = object.with_storages(|storage| {
-            if !storage.is_of_host() {
-                return Ok(storage.clone());
-            }
-            let mut bytes = self.take(storage.nbytes());
-            storage.copy_into(&mut bytes)?;
-            let copy = Copy { bytes, home: self.clone() };
-            Ok(Storage::from_bytes(storage.dtype(), storage.location().clone(), copy))
-        });
+        let mut originals = Vec::new();
+        object.with_storages(|storage| {
+            originals.extend(storage.is_of_host().then(|| storage.clone()));
+            Ok(storage.clone())
+        })?;
+        let copies = self.copies(originals);
         // What no storage fits into is of a model that is no more.
         self.free().clear();
-        copy
+        let copies = copies?;
+        object.with_storages(|storage| Ok(copies.get(&storage.id()).unwrap_or(storage).clone()))
+    }
+
+    /// Copies of storages, by the ids of the originals.
+    fn copies(&self, mut originals: Vec<Storage>) -> Result<HashMap<usize, Storage>> {
+        let total = originals.iter().map(Storage::nbytes).fold(0, u64::saturating_add);
+        let worth = usize::try_from(total.checked_div(SHARE).unwrap_or(0)).unwrap_or(THREADS);
+        let threads = available_parallelism().map_or(1, NonZero::get).min(THREADS).min(worth);
+        // The largest first, so that no thread is left with one of them in the end.
+        originals.sort_by_key(|original| Reverse(original.nbytes()));
+        let (originals, copies) = (Mutex::new(originals.into_iter()), Mutex::new(Vec::new()));
+        let next = || locked(&originals).next();
+        let work = || {
+            while let Some(original) = next() {
+                let copy = self.copy(&original).map(|copy| (original.id(), copy));
+                locked(&copies).push(copy);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                // Where there is no thread to be had, one does it all.
+                let _ = Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+        copies.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
+    }
+
+    fn copy(&self, original: &Storage) -> Result<Storage> {
+        let mut bytes = self.take(original.nbytes());
+        original.copy_into(&mut bytes)?;
+        let copy = Copy { bytes, home: self.clone() };
+        Ok(Storage::from_bytes(original.dtype(), original.location().clone(), copy))
     }
 
     /// The smallest memory that holds so much, or none: a small copy takes no large memory.
@@ -48,8 +86,12 @@ impl Copies {
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The copy of one storage.

@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn what_the_disk_could_not_write_is_told_once_all_is_written() {
         // A pipe has no disk behind it.
-        let (_reader, writer) = std::io::pipe().unwrap();
+        let (_reader, writer) = io::pipe().unwrap();
         let pipe = File::from(std::os::fd::OwnedFd::from(writer));
         let mut write_back = WriteBack::default();
         write_back.wrote(&pipe, usize::try_from(EACH - 1).unwrap());
