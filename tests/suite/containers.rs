@@ -63,7 +63,7 @@ fn check(file: &str, checkpoint: &Checkpoint, expected: &Json) {
 #[test]
 fn every_fixture_holds_what_pytorch_finds() {
     let files = expected_in("legacy");
-    assert_eq!(files.len(), 29);
+    assert_eq!(files.len(), 30);
     for (file, expected) in files {
         let options = options(&expected);
         let checkpoint = options.open(path(&file)).unwrap();

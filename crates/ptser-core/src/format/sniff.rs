@@ -31,11 +31,13 @@ pub(crate) fn sniff(source: &dyn Source, limits: &Limits) -> Result<Sniffed> {
     if head.starts_with(b"PK\x03\x04") {
         return Ok(Sniffed::Zip);
     }
-    if head.get(TAR_MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar")) {
-        return Ok(Sniffed::Tar);
-    }
     if is_safetensors(&head, source.size()) {
         return Ok(Sniffed::Safetensors);
+    }
+    // A pickle may have that word there too, and no name of a file begins as one.
+    let has_magic = head.get(TAR_MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar"));
+    if has_magic && !head.starts_with(b"\x80") {
+        return Ok(Sniffed::Tar);
     }
     let named = foreign::name(&head, source);
     if named.is_none() {
