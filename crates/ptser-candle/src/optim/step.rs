@@ -89,24 +89,15 @@ fn adam_in_memory<E: Element>(
 ) -> Result<()> {
     let mut tensors = vec![var.as_tensor(), &moments.exp_avg, &moments.exp_avg_sq];
     tensors.extend(max);
-    let layouts: Vec<Layout> = tensors.iter().map(|tensor| tensor.layout().clone()).collect();
-    with_gradient::<E>(grad, |grad| {
-        let mut layouts = layouts.iter();
-        with_storages(&tensors, &mut |storages| {
-            let mut slices = Vec::with_capacity(storages.len());
-            for (storage, layout) in storages.iter_mut().zip(&mut layouts) {
-                slices.push(elements_mut::<E>(storage, layout)?);
-            }
-            let mut slices = slices.into_iter();
-            let (Some(param), Some(exp_avg), Some(exp_avg_sq)) =
-                (slices.next(), slices.next(), slices.next())
-            else {
-                bail!("optimizer step: a storage is missing")
-            };
-            let max_exp_avg_sq = slices.next();
-            kernel::adam(step, AdamSlices { param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad });
-            Ok(())
-        })
+    in_memory::<E>(grad, &tensors, |grad, slices| {
+        let mut slices = slices.into_iter();
+        let (Some(param), Some(exp_avg), Some(exp_avg_sq)) = (slices.next(), slices.next(), slices.next())
+        else {
+            bail!("optimizer step: a storage is missing")
+        };
+        let max_exp_avg_sq = slices.next();
+        kernel::adam(step, AdamSlices { param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad });
+        Ok(())
     })
 }
 
@@ -118,28 +109,30 @@ fn sgd_in_memory<E: Element>(
 ) -> Result<()> {
     let mut tensors = vec![var.as_tensor()];
     tensors.extend(buffer);
-    let layouts: Vec<Layout> = tensors.iter().map(|tensor| tensor.layout().clone()).collect();
-    with_gradient::<E>(grad, |grad| {
-        let mut layouts = layouts.iter();
-        with_storages(&tensors, &mut |storages| {
-            let mut slices = Vec::with_capacity(storages.len());
-            for (storage, layout) in storages.iter_mut().zip(&mut layouts) {
-                slices.push(elements_mut::<E>(storage, layout)?);
-            }
-            let mut slices = slices.into_iter();
-            let Some(param) = slices.next() else { bail!("optimizer step: a storage is missing") };
-            kernel::sgd(step, SgdSlices { param, momentum_buffer: slices.next(), grad });
-            Ok(())
-        })
+    in_memory::<E>(grad, &tensors, |grad, slices| {
+        let mut slices = slices.into_iter();
+        let Some(param) = slices.next() else { bail!("optimizer step: a storage is missing") };
+        kernel::sgd(step, SgdSlices { param, momentum_buffer: slices.next(), grad });
+        Ok(())
     })
 }
 
-fn with_gradient<E: Element>(grad: &Tensor, then: impl FnOnce(&[E]) -> Result<()>) -> Result<()> {
+/// The elements of a gradient, and those of tensors that are changed, in their order.
+fn in_memory<E: Element>(
+    grad: &Tensor,
+    tensors: &[&Tensor],
+    then: impl Fn(&[E], Vec<&mut [E]>) -> Result<()>,
+) -> Result<()> {
+    let layouts: Vec<Layout> = tensors.iter().map(|tensor| tensor.layout().clone()).collect();
     let (storage, layout) = grad.storage_and_layout();
-    match &*storage {
-        candle_core::Storage::Cpu(storage) => then(elements::<E>(storage, layout)?),
-        _ => bail!("optimizer step: the gradient is on another device than its parameter"),
-    }
+    let candle_core::Storage::Cpu(storage) = &*storage else {
+        bail!("optimizer step: the gradient is on another device than its parameter")
+    };
+    let grad = elements::<E>(storage, layout)?;
+    with_storages(tensors, &mut |storages| {
+        let slices = storages.iter_mut().zip(&layouts);
+        then(grad, slices.map(|(storage, layout)| elements_mut::<E>(storage, layout)).collect::<Result<_>>()?)
+    })
 }
 
 /// Adds one to a step counter, which is on the host as in PyTorch, and gives it.
