@@ -60,10 +60,10 @@ pub use ptser_core::{
     Availability, Backend, BackgroundFolder, BigInt, ByteOrder, CheckedRecord, Checkpoint, CheckpointFolder,
     Checksum, Content, CpuStorage, DTensor, DType, Decide, DeviceStorage, Encoding, Entry, Error, ErrorKind,
     Format, Found, GlobalScan, Globals, Goal, HostBytes, HostStorage, Layout, Limits, LoadOptions, Location,
-    MapLocation, Mmap, Nested, Number, Object, PathElement, Placement, Quantized, QuantizedParameter, ReadAt,
-    Reason, RecordInfo, RefusedGlobal, Registry, Replacement, Restored, Result, SaveOptions, Saveable, Saved,
-    ScannedGlobal, Sparse, StateDict, Storage, Tensor, TensorKind, Value, ValueKind, Verdict, Verification,
-    layout, submit,
+    MapLocation, Mmap, Nested, Number, Object, PathElement, Placement, Quantized, QuantizedParameter,
+    ReadAhead, ReadAt, Reason, RecordInfo, RefusedGlobal, Registry, Replacement, Restored, Result,
+    SaveOptions, Saveable, Saved, ScannedGlobal, Sparse, StateDict, Storage, Tensor, TensorKind, Value,
+    ValueKind, Verdict, Verification, layout, submit,
 };
 
 #[cfg(all(doctest, feature = "candle"))]

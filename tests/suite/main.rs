@@ -1,6 +1,8 @@
 //! What reading a checkpoint promises, a file for each kind of promise.
 
 #[cfg(test)]
+mod ahead;
+#[cfg(test)]
 mod backends;
 #[cfg(test)]
 #[path = "../support/build.rs"]

@@ -1,9 +1,8 @@
 //! Base tensors: a storage, or the part of it that is viewed, as one flat candle tensor. Knows nothing of views.
 
-use std::collections::HashMap;
-
 use candle_core::{DType, Device, Result, Tensor, Var, WithDType};
-use ptser_core::{DType as Torch, Storage, layout};
+use foldhash::{HashMap, HashMapExt};
+use ptser_core::{DType as Torch, ReadAhead, Storage, layout};
 
 use crate::cuda::{self, Number};
 use crate::decode;
@@ -45,13 +44,14 @@ impl<'t> Located<'t> {
 /// Which elements of each storage are viewed, and by how many tensors.
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
-    by_key: HashMap<BaseKey, Use>,
-    /// The first type that a storage is viewed as.
-    first: HashMap<usize, Torch>,
+    /// By the storage's id: as the first type that it is viewed as, and as others.
+    by_storage: HashMap<usize, (Use, Vec<Use>)>,
 }
 
+/// The views of a storage as one type.
 #[derive(Debug, Clone, Copy)]
 struct Use {
+    dtype: Torch,
     /// Elements: the first viewed, and one past the last.
     first: usize,
     end: usize,
@@ -67,44 +67,64 @@ pub(crate) struct Window {
 
 impl Uses {
     /// Notes every view of a state dict.
-    pub(crate) fn of<'t>(tensors: impl Iterator<Item = &'t ptser_core::Tensor>) -> Self {
-        let mut uses = Self::default();
+    pub(crate) fn of<'t>(tensors: impl ExactSizeIterator<Item = &'t ptser_core::Tensor>) -> Self {
+        let mut by_storage: HashMap<usize, (Use, Vec<Use>)> = HashMap::with_capacity(tensors.len());
         for tensor in tensors {
             let Some(located) = Located::of(tensor) else { continue };
+            let dtype = located.dtype;
             let end = layout::extent(tensor.shape(), tensor.stride(), located.offset).unwrap_or(0);
-            let first = located.offset.min(end);
-            uses.first.entry(located.storage.id()).or_insert(located.dtype);
-            let entry = uses.by_key.entry(located.key()).or_insert(Use { first, end, views: 0 });
-            entry.views = entry.views.saturating_add(1);
-            // A view without elements touches nothing.
-            if end > first {
-                if entry.end == entry.first {
-                    (entry.first, entry.end) = (first, end);
-                }
-                entry.first = entry.first.min(first);
-                entry.end = entry.end.max(end);
+            let new = Use { dtype, first: located.offset.min(end), end, views: 0 };
+            let (one, others) = by_storage.entry(located.storage.id()).or_insert((new, Vec::new()));
+            let known = if one.dtype == dtype {
+                Some(one)
+            } else {
+                others.iter_mut().find(|other| other.dtype == dtype)
+            };
+            match known {
+                Some(known) => known.add(new),
+                None => others.push(Use { views: 1, ..new }),
             }
         }
-        uses
+        Self { by_storage }
+    }
+
+    fn find(&self, (storage, dtype): BaseKey) -> Option<&Use> {
+        let (one, others) = self.by_storage.get(&storage)?;
+        std::iter::once(one).chain(others).find(|used| used.dtype == dtype)
     }
 
     /// How many tensors view a storage as this type.
     pub(crate) fn views(&self, key: BaseKey) -> usize {
-        self.by_key.get(&key).map_or(0, |found| found.views)
+        self.find(key).map_or(0, |found| found.views)
     }
 
     /// Whether another tensor views the storage as another type, and has it.
     pub(crate) fn is_second_type(&self, (storage, dtype): BaseKey) -> bool {
-        self.first.get(&storage).is_some_and(|&first| first != dtype)
+        self.by_storage.get(&storage).is_some_and(|(one, _)| one.dtype != dtype)
     }
 
     /// What to read of a storage: all of it, unless most of it is viewed by nobody.
     pub(crate) fn window(&self, located: Located<'_>) -> Window {
         let nbytes = usize::try_from(located.storage.nbytes()).unwrap_or(usize::MAX);
         let whole = Window { first: 0, count: nbytes.checked_div(located.dtype.element_size()).unwrap_or(0) };
-        let Some(&Use { first, end, .. }) = self.by_key.get(&located.key()) else { return whole };
+        let Some(&Use { first, end, .. }) = self.find(located.key()) else { return whole };
         let count = end.saturating_sub(first);
         if count <= whole.count / 2 { Window { first, count } } else { whole }
+    }
+}
+
+impl Use {
+    /// Counts one more view.
+    fn add(&mut self, view: Self) {
+        self.views = self.views.saturating_add(1);
+        // A view without elements touches nothing.
+        if view.end > view.first {
+            if self.end == self.first {
+                (self.first, self.end) = (view.first, view.end);
+            }
+            self.first = self.first.min(view.first);
+            self.end = self.end.max(view.end);
+        }
     }
 }
 
@@ -116,9 +136,10 @@ pub(crate) fn read(
     window: Window,
     target: Target,
     pages: &HugePages,
+    ahead: Option<&mut ReadAhead>,
     device: &Device,
 ) -> Result<Tensor> {
-    Reading { name, located, window, lanes: target.lanes, pages, device, variable: None }.read(target)
+    Reading { name, located, window, lanes: target.lanes, pages, ahead, device, variable: None }.read(target)
 }
 
 /// Reads a tensor that is all of its storage into a variable's memory, in the type that the storage has.
@@ -128,6 +149,7 @@ pub(crate) fn read_variable(
     shape: &[usize],
     target: Target,
     pages: &HugePages,
+    ahead: &mut ReadAhead,
 ) -> Result<Var> {
     let window = Window { first: 0, count: shape.iter().product() };
     let reading = Reading {
@@ -136,6 +158,7 @@ pub(crate) fn read_variable(
         window,
         lanes: target.lanes,
         pages,
+        ahead: Some(ahead),
         device: &Device::Cpu,
         variable: Some(shape),
     };
@@ -149,13 +172,14 @@ struct Reading<'r> {
     window: Window,
     lanes: usize,
     pages: &'r HugePages,
+    ahead: Option<&'r mut ReadAhead>,
     /// The shape of the variable that is made of it.
     variable: Option<&'r [usize]>,
     device: &'r Device,
 }
 
 impl Reading<'_> {
-    fn read(&self, target: Target) -> Result<Tensor> {
+    fn read(mut self, target: Target) -> Result<Tensor> {
         match self.located.dtype {
             Torch::Float64 | Torch::Complex128 => self.same::<f64>(),
             Torch::Float32 | Torch::Complex64 => self.same::<f32>(),
@@ -187,12 +211,16 @@ impl Reading<'_> {
     }
 
     /// The bytes as they are.
-    fn same<T: Number>(&self) -> Result<Tensor> {
+    fn same<T: Number>(&mut self) -> Result<Tensor> {
         let (start, count) = self.range();
         let Located { storage, dtype, .. } = self.located;
         match self.upload::<T>(start, count).map_err(|error| wrap(error.in_tensor(self.name)))? {
             Some(tensor) => Ok(tensor),
-            None => self.tensor(fill::read::<T>(storage, dtype, start, count, self.pages)),
+            None => {
+                let ahead = self.ahead.as_deref_mut();
+                let numbers = fill::read::<T>(storage, dtype, start, count, self.pages, ahead);
+                self.tensor(numbers)
+            }
         }
     }
 

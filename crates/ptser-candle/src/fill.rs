@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use float8::F8E4M3;
 use half::{bf16, f16};
-use ptser_core::{ByteOrder, DType, Error, Result, Storage};
+use ptser_core::{ByteOrder, DType, Error, ReadAhead, Result, Storage};
 use rayon::prelude::*;
 
 /// What one thread reads at a time: a whole number of huge pages.
@@ -36,20 +36,23 @@ pub(crate) fn bytes_of<T: Plain>(numbers: &[T]) -> &[u8] {
 }
 
 /// Reads `count` numbers of a storage from byte `start` on, in this machine's byte order. `dtype` is what the
-/// bytes are, whatever number they are held as.
+/// bytes are, whatever number they are held as. Small storages may be read with their neighbours.
 pub(crate) fn read<T: Plain>(
     storage: &Storage,
     dtype: DType,
     start: usize,
     count: usize,
     pages: &HugePages,
+    ahead: Option<&mut ReadAhead>,
 ) -> Result<Vec<T>> {
     let bytes = count.checked_mul(size_of::<T>()).ok_or_else(|| out_of_memory(usize::MAX))?;
     let mut vec: Vec<T> = Vec::new();
     vec.try_reserve_exact(count).map_err(|_| out_of_memory(bytes))?;
     let spare = as_bytes(&mut vec, count);
     let start = u64::try_from(start).map_err(|_| short())?;
-    if bytes <= CHUNK || storage.checkpoint_offset()?.is_none() {
+    if let Some(ahead) = ahead.filter(|_| storage.nbytes() <= ReadAhead::SMALL) {
+        whole(ahead.read_as(storage, dtype, ByteOrder::NATIVE, start, spare)?, bytes)?;
+    } else if bytes <= CHUNK || storage.checkpoint_offset()?.is_none() {
         // Small, or deflated, which can only be read from its beginning.
         whole(storage.read_as(dtype, ByteOrder::NATIVE, start, spare)?, bytes)?;
     } else {
@@ -91,7 +94,7 @@ pub(crate) fn read_each<T: Plain, U: Copy + Send>(
     let slots = vec.spare_capacity_mut().get_mut(..count).unwrap_or_default();
     slots.par_chunks_mut(at_once).enumerate().try_for_each(|(place, slots)| {
         let start = start.saturating_add(place.saturating_mul(at_once).saturating_mul(size_of::<T>()));
-        let numbers = read::<T>(storage, dtype, start, slots.len(), &HugePages::default())?;
+        let numbers = read::<T>(storage, dtype, start, slots.len(), &HugePages::default(), None)?;
         if numbers.len() != slots.len() {
             return Err(short());
         }

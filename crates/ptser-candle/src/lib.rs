@@ -18,6 +18,7 @@
     warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::cast_possible_truncation)
 )]
 
+mod all;
 mod base;
 #[cfg_attr(not(feature = "candle-cuda"), path = "cuda_absent.rs")]
 mod cuda;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::Tensor;
+use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
 use crate::report::Report;
@@ -10,7 +11,7 @@ use crate::report::Report;
 /// All tensors of a state dict, in the order of the file.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    pub(crate) tensors: IndexMap<String, Tensor>,
+    pub(crate) tensors: IndexMap<String, Tensor, RandomState>,
     pub(crate) report: Report,
 }
 

@@ -1,8 +1,10 @@
 //! Makes one tensor: reads its base, moves and casts it, and takes the view. Knows no names but for messages,
 //! and keeps nothing.
 
+use std::borrow::Cow;
+
 use candle_core::{DType, Device, Result, Tensor};
-use ptser_core::{ByteOrder, DType as Torch, Storage, Tensor as Described, TensorKind};
+use ptser_core::{ByteOrder, DType as Torch, ReadAhead, Storage, Tensor as Described, TensorKind};
 
 use crate::base::{self, Located, Uses};
 use crate::dtype::{Conversions, Means, Target, target};
@@ -75,12 +77,22 @@ impl<'w> Wanted<'w> {
     }
 
     /// The shape that candle sees.
-    pub(crate) fn dims(&self) -> Vec<usize> {
-        let mut dims = self.tensor.shape().to_vec();
-        if self.target.lanes > 1 {
-            dims.push(self.target.lanes);
+    pub(crate) fn dims(&self) -> Cow<'w, [usize]> {
+        match self.target.lanes {
+            ..=1 => self.tensor.shape().into(),
+            lanes => [self.tensor.shape(), &[lanes]].concat().into(),
         }
-        dims
+    }
+
+    /// The strides that it sees; `None` where they overflow.
+    fn stride(&self) -> Option<Cow<'w, [usize]>> {
+        match self.target.lanes {
+            ..=1 => Some(self.tensor.stride().into()),
+            lanes => {
+                let outer = self.tensor.stride().iter().map(|stride| stride.checked_mul(lanes));
+                outer.chain([Some(1)]).collect::<Option<Vec<_>>>().map(Cow::from)
+            }
+        }
     }
 
     /// Where the tensor lies, if the stored values are its values: conjugates and negatives are worked out.
@@ -100,6 +112,7 @@ impl<'w> Wanted<'w> {
         located: Located<'_>,
         uses: &Uses,
         pages: &HugePages,
+        ahead: Option<&mut ReadAhead>,
         device: &Device,
     ) -> Result<Base> {
         let window = uses.window(located);
@@ -109,7 +122,7 @@ impl<'w> Wanted<'w> {
         let narrower = self.dtype().size_in_bytes() <= self.target.dtype.size_in_bytes();
         let on_host = self.cast.is_some() && (!matches!(device, Device::Cuda(_)) || narrower || !reach);
         let read_to = if on_host { &Device::Cpu } else { device };
-        let tensor = base::read(self.name, located, window, self.target, pages, read_to)?;
+        let tensor = base::read(self.name, located, window, self.target, pages, ahead, read_to)?;
         let tensor = convert(tensor.to_device(read_to)?, self.cast)?.to_device(device)?;
         Ok(Base { tensor, first: window.first })
     }
@@ -129,15 +142,9 @@ impl<'w> Wanted<'w> {
         // A view without elements may begin anywhere, also before the window.
         let empty = self.tensor.numel() == 0;
         let first = if empty { 0 } else { located.offset.saturating_sub(base.first) };
-        let lanes = self.target.lanes;
-        let stride =
-            self.tensor.stride().iter().map(|stride| stride.checked_mul(lanes)).collect::<Option<Vec<_>>>();
-        let (Some(mut stride), Some(first)) = (stride, first.checked_mul(lanes)) else {
+        let (Some(stride), Some(first)) = (self.stride(), first.checked_mul(self.target.lanes)) else {
             return Err(about(self.name, "its strides overflow as pairs of real numbers"));
         };
-        if lanes > 1 {
-            stride.push(1);
-        }
         let in_tensor = |error: candle_core::Error| about(self.name, error);
         if let Some(tensor) = view::as_strided(&base.tensor, &shape, &stride, first).map_err(in_tensor)? {
             return Ok(Made { tensor, changes });
@@ -160,7 +167,7 @@ impl<'w> Wanted<'w> {
             if self.tensor.numel() != 0 {
                 return Err(about(self.name, "it has no storage"));
             }
-            let tensor = Tensor::zeros(self.dims(), self.dtype(), device)?;
+            let tensor = Tensor::zeros(&*self.dims(), self.dtype(), device)?;
             return Ok(Made { tensor, changes: self.conversions() });
         }
         if self.target.means != Means::Same && self.target.lanes == 1 {

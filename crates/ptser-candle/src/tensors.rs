@@ -1,19 +1,17 @@
 //! A state dict as candle tensors, read when asked for or all at once.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Error, Result, Shape, Tensor};
-use indexmap::IndexMap;
 use ptser_core::{StateDict, Tensor as Described};
-use rayon::prelude::*;
 
-use crate::base::{BaseKey, Located, Uses};
+use crate::all;
+use crate::base::{Located, Uses};
 use crate::dtype::Conversions;
 use crate::fill::HugePages;
 use crate::loaded::Loaded;
-use crate::make::{Base, Made, Wanted};
+use crate::make::{Base, Wanted};
 use crate::options::PtOptions;
 use crate::report::{Change, Report};
 use crate::shared::{Lookup, SharedBases, ViewKey};
@@ -114,12 +112,14 @@ impl PtTensors {
         let Some(tensor) = self.0.state_dict.find(name) else { return Err(self.missing(name, Some(shape))) };
         let wanted = Wanted::of(name, tensor, Some(dtype), self.0.conversions)?;
         let dims = wanted.dims();
-        if dims != shape.dims() {
+        if *dims != *shape.dims() {
             let msg = match self.of_shape(shape).as_slice() {
                 [] => format!("shape mismatch for {name}"),
                 names => format!("shape mismatch for {name} (of the expected shape: {})", names.join(", ")),
             };
-            return Err(Error::UnexpectedShape { msg, expected: shape.clone(), got: Shape::from(dims) }.bt());
+            return Err(
+                Error::UnexpectedShape { msg, expected: shape.clone(), got: Shape::from(&*dims) }.bt()
+            );
         }
         self.read(wanted, device)
     }
@@ -132,50 +132,7 @@ impl PtTensors {
         let Inner { state_dict, uses, conversions, pages, .. } = &*self.0;
         let wanted: Result<Vec<Wanted<'_>>> =
             state_dict.iter().map(|(name, tensor)| Wanted::of(name, tensor, None, *conversions)).collect();
-        let wanted = wanted?;
-        let mut places: HashMap<BaseKey, usize> = HashMap::new();
-        let mut first: Vec<&Wanted<'_>> = Vec::new();
-        for one in &wanted {
-            let Some(located) = one.located() else { continue };
-            places.entry(located.key()).or_insert_with(|| {
-                first.push(one);
-                first.len().saturating_sub(1)
-            });
-        }
-        let read = |one: &&Wanted<'_>| match one.located() {
-            Some(located) => one.base(located, uses, pages, device).map(Some),
-            None => Ok(None),
-        };
-        // One after the other where each passes through the host on its way to a device.
-        let bases: Result<Vec<Option<Base>>> = match device {
-            Device::Cpu => first.par_iter().map(read).collect(),
-            _ => first.iter().map(read).collect(),
-        };
-        let bases = bases?;
-
-        let mut made: HashMap<(usize, ViewKey), Made> = HashMap::new();
-        let mut tensors = IndexMap::with_capacity(wanted.len());
-        let mut report = Report::default();
-        for one in &wanted {
-            let located = one.located();
-            let place = located.and_then(|located| places.get(&located.key()).copied());
-            let base = place.and_then(|place| bases.get(place)).and_then(Option::as_ref);
-            let Made { tensor, changes } = match (located, place, base) {
-                (Some(located), Some(place), Some(base)) if uses.views(located.key()) > 1 => {
-                    match made.entry((place, view_key(one.tensor, located))) {
-                        std::collections::hash_map::Entry::Occupied(same) => same.get().clone(),
-                        std::collections::hash_map::Entry::Vacant(vacant) => {
-                            vacant.insert(one.view(located, base, uses)?).clone()
-                        }
-                    }
-                }
-                (Some(located), _, Some(base)) => one.view(located, base, uses)?,
-                _ => one.alone(device)?,
-            };
-            changes.into_iter().for_each(|change| report.add(one.name, change));
-            tensors.insert(one.name.to_owned(), tensor);
-        }
-        Ok(Loaded { tensors, report })
+        all::load(&wanted?, uses, pages, device)
     }
 
     fn wanted<'s>(&'s self, name: &'s str, cast: Option<DType>) -> Result<Wanted<'s>> {
@@ -208,7 +165,7 @@ impl PtTensors {
             None => wanted.alone(device)?,
             Some(located) => {
                 let key = located.key();
-                let read = || wanted.base(located, uses, pages, device);
+                let read = || wanted.base(located, uses, pages, None, device);
                 let view = |base: &Base| wanted.view(located, base, uses);
                 match uses.views(key) {
                     0 | 1 => view(&read()?)?,

@@ -83,7 +83,8 @@ pub(crate) fn storage_key(tensor: &Tensor) -> usize {
 /// place; PyTorch lets it start anywhere.
 fn row_major(base: &Tensor, request: &Request<'_>) -> Result<Tensor> {
     let start = request.offset.min(request.storage_len);
-    base.narrow(0, start, request.elem_count)?.reshape(request.size)
+    let flat = base.narrow(0, start, request.elem_count)?;
+    if flat.dims() == request.size { Ok(flat) } else { flat.reshape(request.size) }
 }
 
 /// Gives the view if it is the one asked for. Its storage is compared too: where candle's reshape cannot view, it

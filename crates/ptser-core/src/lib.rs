@@ -69,7 +69,7 @@ pub use pickle::Encoding;
 pub use save::{Content, Replacement, SaveOptions, Saveable};
 pub use source::{Mmap, ReadAt};
 pub use state_dict::StateDict;
-pub use storage::{HostBytes, Storage};
+pub use storage::{HostBytes, ReadAhead, Storage};
 pub use tensor::{Layout, Nested, Quantized, QuantizedParameter, Sparse, Tensor, TensorKind};
 pub use torch::{Globals, Verdict};
 pub use value::{BigInt, Value, ValueKind};

@@ -1,5 +1,6 @@
 //! A storage: the flat bytes that tensors are views of, read when asked for. Knows no container.
 
+mod ahead;
 mod host;
 mod range;
 
@@ -7,6 +8,8 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+pub(crate) use self::ahead::Block;
+pub use self::ahead::ReadAhead;
 pub use self::host::HostBytes;
 use self::host::{InMemory, OnHost};
 use self::range::Part;
@@ -39,6 +42,16 @@ struct Inner<C: ?Sized> {
 pub(crate) trait Content: Send + Sync {
     /// Fills `buf` from `offset`, in the file's byte order.
     fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]>;
+
+    /// As `read`, with neighbours where that saves calls.
+    fn read_ahead<'b>(
+        &self,
+        _block: &mut Block,
+        offset: u64,
+        buf: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b mut [u8]> {
+        self.read(offset, buf)
+    }
 
     /// All bytes where they lie in memory, if they do.
     fn bytes(&self) -> Result<Option<&[u8]>>;
@@ -281,6 +294,18 @@ impl Storage {
         offset: u64,
         buf: &'b mut [MaybeUninit<u8>],
     ) -> Result<&'b mut [u8]> {
+        self.read_by(None, dtype, order, offset, buf)
+    }
+
+    /// As [`read_as`](Self::read_as), by way of a block where there is one.
+    fn read_by<'b>(
+        &self,
+        block: Option<&mut Block>,
+        dtype: DType,
+        order: ByteOrder,
+        offset: u64,
+        buf: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b mut [u8]> {
         let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
         if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
             return Err(leaves(offset, len, self.0.nbytes));
@@ -290,7 +315,11 @@ impl Storage {
         if !offset.is_multiple_of(step) || !len.is_multiple_of(step) {
             return self.read_across_units(dtype, order, offset, buf);
         }
-        let bytes = self.0.content.read(offset, buf).map_err(|error| self.blame(error))?;
+        let bytes = match block {
+            Some(block) => self.0.content.read_ahead(block, offset, buf),
+            None => self.0.content.read(offset, buf),
+        };
+        let bytes = bytes.map_err(|error| self.blame(error))?;
         swap_in_place(bytes, unit);
         Ok(bytes)
     }

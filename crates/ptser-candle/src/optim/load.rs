@@ -306,7 +306,7 @@ impl<'c> Reader<'_, 'c> {
             None => wanted.alone(device)?,
             Some(located) => {
                 let uses = Uses::of(std::iter::once(tensor));
-                let base = wanted.base(located, &uses, &HugePages::default(), device)?;
+                let base = wanted.base(located, &uses, &HugePages::default(), None, device)?;
                 wanted.view(located, &base, &uses)?
             }
         };

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 
 use candle_core::{Device, Tensor, Var};
 use candle_nn::VarMap;
-use ptser_core::Tensor as Described;
+use ptser_core::{ReadAhead, Tensor as Described};
 
 pub use self::report::{Alias, Mismatched, Missing, VarsError, VarsReport};
 use crate::base::{self, Located};
@@ -150,9 +150,9 @@ impl PtTensors {
                 .aliases
                 .extend(names.iter().filter(|other| **other != name).map(|other| alias(other, name)));
             let dims = Wanted::of(name, tensor, None, self.conversions())?.dims();
-            if dims != var.dims() {
+            if *dims != *var.dims() {
                 let (name, expected) = (name.to_owned(), var.dims().to_vec());
-                report.mismatched.push(Mismatched { name, expected, found: dims });
+                report.mismatched.push(Mismatched { name, expected, found: dims.into_owned() });
                 continue;
             }
             if let Some(view) = view_of(tensor) {
@@ -209,10 +209,10 @@ impl PtTensors {
             }
         }
         let mut made: Vec<(String, Var)> = Vec::with_capacity(whole.len().saturating_add(others.len()));
-        let pages = HugePages::default();
+        let (pages, mut ahead) = (HugePages::default(), ReadAhead::default());
         for (wanted, located) in whole {
-            let var =
-                base::read_variable(wanted.name, located, wanted.tensor.shape(), wanted.target, &pages)?;
+            let Wanted { name, tensor, target, .. } = wanted;
+            let var = base::read_variable(name, located, tensor.shape(), target, &pages, &mut ahead)?;
             made.push((wanted.name.to_owned(), var));
         }
         let loaded = self.part(others.iter().map(|wanted| wanted.name)).load_all(device)?;

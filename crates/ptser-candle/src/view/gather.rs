@@ -49,7 +49,7 @@ fn check_bytes(request: &Request<'_>, dtype: DType) -> Result<()> {
 
 /// Copies by candle's own kernel for strided elements. `None` if it would miscount them.
 fn on_device(base: &Tensor, request: &Request<'_>) -> Result<Option<Tensor>> {
-    let farthest = span(&request.moving_axes());
+    let farthest = span(request.moving_axes());
     if farthest.is_none_or(|farthest| farthest.max(request.elem_count) > KERNEL_REACH) {
         return Ok(None);
     }

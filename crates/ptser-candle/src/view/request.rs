@@ -31,8 +31,8 @@ impl Axis {
 }
 
 /// How many elements of the storage lie from the first one of a view with these axes to the last, both counted.
-pub(super) fn span(axes: &[Axis]) -> Option<usize> {
-    axes.iter().try_fold(1_usize, |span, axis| span.checked_add(axis.reach()?))
+pub(super) fn span(axes: impl IntoIterator<Item = Axis>) -> Option<usize> {
+    axes.into_iter().try_fold(1_usize, |span, axis| span.checked_add(axis.reach()?))
 }
 
 /// A size, a stride and an offset that stay inside their storage.
@@ -88,7 +88,12 @@ impl<'a> Request<'a> {
 
     /// Says whether the elements follow each other in the storage in row-major order.
     pub(super) fn is_contiguous(&self) -> bool {
-        matches!(self.runs().as_slice(), [] | [Axis { stride: 1, .. }])
+        let mut next = Some(1);
+        self.axes().rev().filter(|axis| axis.size > 1).all(|axis| {
+            let follows = next == Some(axis.stride);
+            next = axis.size.checked_mul(axis.stride);
+            follows
+        })
     }
 
     /// Says whether a layout is the one asked for: the sizes, and of a view with elements the offset and the stride of
@@ -122,15 +127,14 @@ impl<'a> Request<'a> {
         runs
     }
 
-    fn axes(&self) -> impl Iterator<Item = Axis> {
+    fn axes(&self) -> impl DoubleEndedIterator<Item = Axis> {
         let pairs = self.size.iter().zip(self.stride).enumerate();
         pairs.map(|(place, (&size, &stride))| Axis { place, size, stride })
     }
 
     /// The place behind the last element.
     fn end(&self) -> Option<usize> {
-        let axes: Vec<Axis> = self.axes().collect();
-        self.offset.checked_add(span(&axes)?)
+        self.offset.checked_add(span(self.axes())?)
     }
 }
 

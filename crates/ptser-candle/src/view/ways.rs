@@ -60,7 +60,7 @@ fn split(mut view: Tensor, mut axes: &[Axis]) -> Result<Option<Tensor>> {
             // no step to take: a narrow does the same, and counts exactly
             return view.narrow(D::Minus1, 0, axis.size).map(Some);
         }
-        let Some(window) = span(inner) else { return Ok(None) };
+        let Some(window) = span(inner.iter().copied()) else { return Ok(None) };
         view = view.unfold(D::Minus1, window, axis.stride)?;
         if view.dim(D::Minus2)? < axis.size {
             return Ok(None);
@@ -116,7 +116,7 @@ impl Rows {
             let radix = wide.stride.checked_div(axis.stride)?;
             digits.push(Digit { unit: axis.stride, radix, first: 0, keep: axis.size });
         }
-        digits.push(Digit { unit: 1, radix: smallest.stride, first: 0, keep: span(inner)? });
+        digits.push(Digit { unit: 1, radix: smallest.stride, first: 0, keep: span(inner.iter().copied())? });
 
         let len = largest.size.checked_mul(largest.stride)?;
         // a row may start before the view does, and must by as much as the last one would run past the end

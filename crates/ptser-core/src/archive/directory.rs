@@ -51,7 +51,7 @@ pub(crate) struct Record {
     pub(super) name_len: u64,
     pub(super) header_at: u64,
     /// Where the next record's local header begins, or the directory.
-    next_at: u64,
+    pub(super) next_at: u64,
     /// As the local header has it.
     data_at: OnceLock<u64>,
     /// As the layout of PyTorch's writer has it, where that was asked for and agrees with the directory.

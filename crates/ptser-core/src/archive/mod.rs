@@ -5,6 +5,7 @@ mod crc;
 mod directory;
 mod end;
 mod layout;
+mod neighbours;
 mod plan;
 mod serialization_id;
 mod slot;

@@ -13,7 +13,7 @@ use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
 use crate::source::Source;
-use crate::storage::{Content, Description, Storage};
+use crate::storage::{Block, Content, Description, Storage};
 use crate::torch::{Given, StorageRef, StorageTable};
 
 /// An archive and the source it lies in.
@@ -387,6 +387,18 @@ impl RecordContent {
         record.ok_or_else(|| Reason::MissingRecord { name: self.place.to_string() }.into())
     }
 
+    /// Reads the content from the archive's source, or from what was read of it.
+    fn read_from<'b>(
+        &self,
+        source: &dyn Source,
+        offset: u64,
+        buf: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b mut [u8]> {
+        let bytes = self.record_of()?.read(source, offset, buf)?;
+        self.note(offset, bytes)?;
+        Ok(bytes)
+    }
+
     fn note(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.crc.as_ref().map_or(Ok(()), |crc| crc.note(offset, bytes))
     }
@@ -394,9 +406,21 @@ impl RecordContent {
 
 impl Content for RecordContent {
     fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
-        let bytes = self.record_of()?.read(&*self.file.source, offset, buf)?;
-        self.note(offset, bytes)?;
-        Ok(bytes)
+        self.read_from(&*self.file.source, offset, buf)
+    }
+
+    fn read_ahead<'b>(
+        &self,
+        block: &mut Block,
+        offset: u64,
+        buf: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b mut [u8]> {
+        let ZipFile { archive, source, .. } = &*self.file;
+        // What lies in memory takes no calls.
+        let small = archive.small(self.place).filter(|_| source.bytes().is_none());
+        let block = small.and_then(|range| block.with(source, &range, || archive.small_from(self.place)));
+        // What cannot be read with its neighbours may be there by itself.
+        self.read_from(block.unwrap_or(&**source), offset, buf)
     }
 
     fn bytes(&self) -> Result<Option<&[u8]>> {

@@ -1,0 +1,89 @@
+//! Makes all tensors of a state dict at once. Small storages are read one after the other, with their neighbours; the
+//! others by themselves, several at a time.
+
+use candle_core::{Device, Result};
+use foldhash::fast::RandomState;
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use indexmap::IndexMap;
+use ptser_core::ReadAhead;
+use rayon::prelude::*;
+
+use crate::base::{BaseKey, Located, Uses};
+use crate::fill::HugePages;
+use crate::loaded::Loaded;
+use crate::make::{Base, Made, Wanted};
+use crate::report::Report;
+use crate::shared::ViewKey;
+use crate::tensors::view_key;
+
+/// Reads all of them: each storage once.
+///
+/// # Errors
+/// Those of reading, and of making the tensors.
+pub(crate) fn load(wanted: &[Wanted<'_>], uses: &Uses, pages: &HugePages, device: &Device) -> Result<Loaded> {
+    let bases = match device {
+        Device::Cpu => large_bases(wanted, uses, pages)?,
+        // One after the other where each passes through the host on its way to a device.
+        _ => HashMap::new(),
+    };
+    let mut loading =
+        Loading { uses, pages, device, bases, made: HashMap::new(), ahead: ReadAhead::default() };
+    let mut tensors = IndexMap::with_capacity_and_hasher(wanted.len(), RandomState::default());
+    let mut report = Report::default();
+    for one in wanted {
+        let Made { tensor, changes } = loading.make(one)?;
+        changes.into_iter().for_each(|change| report.add(one.name, change));
+        tensors.insert(one.name.to_owned(), tensor);
+    }
+    Ok(Loaded { tensors, report })
+}
+
+/// The storages that are not small, on the host.
+fn large_bases(wanted: &[Wanted<'_>], uses: &Uses, pages: &HugePages) -> Result<HashMap<BaseKey, Base>> {
+    let mut seen = HashSet::new();
+    let located = wanted.iter().filter_map(|one| Some((one, one.located()?)));
+    let large: Vec<(&Wanted<'_>, Located<'_>)> = located
+        .filter(|(_, located)| located.storage.nbytes() > ReadAhead::SMALL && seen.insert(located.key()))
+        .collect();
+    let read = |(one, located): (&Wanted<'_>, Located<'_>)| {
+        Ok((located.key(), one.base(located, uses, pages, None, &Device::Cpu)?))
+    };
+    large.into_par_iter().map(read).collect()
+}
+
+struct Loading<'l> {
+    uses: &'l Uses,
+    pages: &'l HugePages,
+    device: &'l Device,
+    /// Those that are there: large ones, and those that several tensors view.
+    bases: HashMap<BaseKey, Base>,
+    /// Views of storages that several tensors view: equal ones are one tensor.
+    made: HashMap<(BaseKey, ViewKey), Made>,
+    ahead: ReadAhead,
+}
+
+impl Loading<'_> {
+    fn make(&mut self, one: &Wanted<'_>) -> Result<Made> {
+        let Some(located) = one.located() else { return one.alone(self.device) };
+        let key = located.key();
+        if self.uses.views(key) < 2 {
+            return one.view(located, &self.base(one, located)?, self.uses);
+        }
+        let view_key = (key, view_key(one.tensor, located));
+        if let Some(same) = self.made.get(&view_key) {
+            return Ok(same.clone());
+        }
+        let base = self.base(one, located)?;
+        let made = one.view(located, &base, self.uses)?;
+        self.bases.insert(key, base);
+        self.made.insert(view_key, made.clone());
+        Ok(made)
+    }
+
+    fn base(&mut self, one: &Wanted<'_>, located: Located<'_>) -> Result<Base> {
+        match self.bases.get(&located.key()) {
+            Some(base) => Ok(base.clone()),
+            None => one.base(located, self.uses, self.pages, Some(&mut self.ahead), self.device),
+        }
+    }
+}
