@@ -1,5 +1,6 @@
 //! A state dict: tensors by name, in order; and how it is found inside a checkpoint.
 
+use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 
 use crate::document::Document;
@@ -14,7 +15,7 @@ use crate::value::{Value, ValueKind};
 /// Tensors by name, in the order of the file.
 #[derive(Debug, Clone, Default)]
 pub struct StateDict {
-    tensors: IndexMap<String, Tensor>,
+    tensors: IndexMap<String, Tensor, RandomState>,
 }
 
 /// The keys under which training loops keep the state dict of the model, the likeliest first.
@@ -36,6 +37,11 @@ const CUSTOMARY: [&str; 14] = [
 ];
 
 impl StateDict {
+    /// None, and room for so many tensors.
+    pub fn with_capacity(tensors: usize) -> Self {
+        Self { tensors: IndexMap::with_capacity_and_hasher(tensors, RandomState::default()) }
+    }
+
     /// The number of tensors.
     pub fn len(&self) -> usize {
         self.tensors.len()
@@ -98,13 +104,13 @@ impl StateDict {
     /// The tensors and arrays of a listing, named by the path from where it began; parts belong to their wholes.
     pub(crate) fn of(document: &Document, listing: &Listing) -> Self {
         let entries = listing.all(document);
-        let mut tensors = IndexMap::with_capacity(entries.len());
+        let mut state_dict = Self::with_capacity(entries.len());
         for entry in entries.filter(|entry| !entry.is_part()) {
             if let Some(tensor) = whole(entry) {
-                tensors.insert(entry.name().to_owned(), tensor.clone());
+                state_dict.insert(entry.name(), tensor.clone());
             }
         }
-        Self { tensors }
+        state_dict
     }
 }
 

@@ -44,7 +44,8 @@ impl<'c> Value<'c> {
 
     /// The value of a string key, or of an attribute of an object.
     pub fn find(self, key: &str) -> Option<Self> {
-        let text = |value: Self| matches!(value.kind(), ValueKind::Str(text) if text == key);
+        let graph = &self.document.graph;
+        let text = |value: Self| matches!(graph.node(value.id), Node::Str(span) if graph.bytes(span) == key.as_bytes());
         // A subclass of dict has its entries assigned.
         let entry = self.entries().chain(self.assigned()).filter(|(name, _)| text(*name)).last();
         let found = entry.or_else(|| self.attributes().filter(|(name, _)| text(*name)).last());
