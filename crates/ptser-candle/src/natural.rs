@@ -4,7 +4,11 @@ use std::cmp::Ordering;
 
 /// Compares names so that `layers.2` comes before `layers.10`.
 pub(crate) fn compare(a: &str, b: &str) -> Ordering {
-    let (mut left, mut right) = (a, b);
+    // What both begin with says nothing, but for a number that goes on behind it.
+    let common = a.bytes().zip(b.bytes()).take_while(|(one, other)| one == other).count();
+    let common = a.floor_char_boundary(common);
+    let start = a.split_at(common).0.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let (mut left, mut right) = (a.split_at(start).1, b.split_at(start).1);
     loop {
         let order = match (number(left), number(right)) {
             (Some((one, rest)), Some((other, other_rest))) => {
@@ -55,9 +59,13 @@ mod tests {
             "layers.2.weight",
             "layers.02.weight.1",
             "layers.10.bias",
+            "layers.100.bias",
             "layers.18446744073709551616.bias",
             "layers.x",
+            "è",
             "é",
+            "é2",
+            "é10",
         ];
         for (place, a) in sorted.iter().enumerate() {
             for (other, b) in sorted.iter().enumerate() {
