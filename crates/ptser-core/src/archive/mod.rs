@@ -16,4 +16,4 @@ pub(crate) use directory::{Archive, Compression, Record, names};
 pub(crate) use end::archive_start;
 pub(crate) use plan::{ALIGNMENTS, Plan};
 pub(crate) use serialization_id::{LEN as SERIALIZATION_ID_LEN, SerializationId};
-pub(crate) use writer::{descriptor, directory, local_header};
+pub(crate) use writer::{descriptor, directory_entry, end_records, local_header};

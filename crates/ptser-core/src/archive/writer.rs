@@ -10,12 +10,11 @@ const FLAGS_EMPTY: u16 = 0x0800;
 const MADE_BY: u16 = 0x031E;
 const NEEDED: u16 = 45;
 
-/// Fields one behind the other, little-endian.
-#[derive(Default)]
-struct Fields(Vec<u8>);
+/// Fields one behind the other, little-endian, at the end of what is there.
+struct Fields<'o>(&'o mut Vec<u8>);
 
-impl Fields {
-    fn bytes(mut self, bytes: &[u8]) -> Self {
+impl Fields<'_> {
+    fn bytes(self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
     }
@@ -64,63 +63,67 @@ fn flags(record: &Planned) -> u16 {
 }
 
 /// What stands in front of a record's data.
-pub(crate) fn local_header(record: &Planned) -> Vec<u8> {
+pub(crate) fn local_header(plan: &Plan, record: &Planned, out: &mut Vec<u8>) {
     let padding = usize::from(record.padding);
     let extra =
         usize::try_from(record.slot.zip64_field()).unwrap_or(0).saturating_add(4).saturating_add(padding);
-    let mut fields = Fields::default()
+    let name = plan.name(record);
+    Fields(out)
         .bytes(b"PK\x03\x04")
         .u16(0)
         .u16(flags(record))
         .bytes(&[0; 6])
         // CRC and sizes stand behind the data.
         .bytes(&[0; 12])
-        .u16(u16_of(record.name.len()))
+        .u16(u16_of(name.len()))
         .u16(u16_of(extra))
-        .bytes(record.name.as_bytes())
+        .bytes(name.as_bytes())
         .zip64(record, 0)
         .bytes(b"FB")
         .u16(record.padding);
-    fields.0.resize(fields.0.len().saturating_add(padding), b'Z');
-    fields.0
+    out.resize(out.len().saturating_add(padding), b'Z');
 }
 
 /// What stands behind it; nothing behind an empty record.
-pub(crate) fn descriptor(record: &Planned, crc32: u32) -> Vec<u8> {
-    let fields = Fields::default().bytes(b"PK\x07\x08").u32(crc32);
-    match record.slot.descriptor() {
-        0 => Vec::new(),
-        24 => fields.u64(record.slot.size).u64(record.slot.size).0,
-        _ => fields.clipped(record.slot.size).clipped(record.slot.size).0,
+pub(crate) fn descriptor(record: &Planned, crc32: u32, out: &mut Vec<u8>) {
+    let len = record.slot.descriptor();
+    if len == 0 {
+        return;
     }
+    let (fields, size) = (Fields(out).bytes(b"PK\x07\x08").u32(crc32), record.slot.size);
+    match len {
+        24 => fields.u64(size).u64(size),
+        _ => fields.clipped(size).clipped(size),
+    };
 }
 
-/// The directory and the end records. There is one CRC a record.
-pub(crate) fn directory(plan: &Plan, crcs: &[u32]) -> Vec<u8> {
-    let len = plan.len().saturating_sub(plan.directory_at);
-    let mut fields = Fields(Vec::with_capacity(usize::try_from(len).unwrap_or(0)));
-    for (record, &crc32) in plan.records.iter().zip(crcs) {
-        fields = fields
-            .bytes(b"PK\x01\x02")
-            .u16(0)
-            .u16(0)
-            .u16(flags(record))
-            .bytes(&[0; 6])
-            .u32(crc32)
-            .clipped(record.slot.size)
-            .clipped(record.slot.size)
-            .u16(u16_of(record.name.len()))
-            .u16(u16::try_from(record.slot.zip64_field()).unwrap_or(0))
-            // Comment, disk, attributes.
-            .bytes(&[0; 10])
-            .clipped(record.slot.header_at)
-            .bytes(record.name.as_bytes())
-            .zip64(record, record.slot.size);
-    }
+/// What the directory says of a record.
+pub(crate) fn directory_entry(plan: &Plan, record: &Planned, crc32: u32, out: &mut Vec<u8>) {
+    let name = plan.name(record);
+    Fields(out)
+        .bytes(b"PK\x01\x02")
+        .u16(0)
+        .u16(0)
+        .u16(flags(record))
+        .bytes(&[0; 6])
+        .u32(crc32)
+        .clipped(record.slot.size)
+        .clipped(record.slot.size)
+        .u16(u16_of(name.len()))
+        .u16(u16::try_from(record.slot.zip64_field()).unwrap_or(0))
+        // Comment, disk, attributes.
+        .bytes(&[0; 10])
+        .clipped(record.slot.header_at)
+        .bytes(name.as_bytes())
+        .zip64(record, record.slot.size);
+}
+
+/// The end records, behind the directory.
+pub(crate) fn end_records(plan: &Plan, out: &mut Vec<u8>) {
     let count = u64::try_from(plan.records.len()).unwrap_or(u64::MAX);
     let end64_at = plan.directory_at.saturating_add(plan.directory_size);
     let clipped_count = u16::try_from(plan.records.len()).unwrap_or(u16::MAX);
-    let fields = fields
+    Fields(out)
         .bytes(b"PK\x06\x06")
         .u64(44)
         .u16(MADE_BY)
@@ -142,5 +145,4 @@ pub(crate) fn directory(plan: &Plan, crcs: &[u32]) -> Vec<u8> {
         .clipped(plan.directory_size)
         .clipped(plan.directory_at)
         .u16(0);
-    fields.0
 }

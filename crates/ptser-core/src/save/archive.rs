@@ -4,7 +4,9 @@ use std::io::{BufWriter, Write};
 
 use super::payload::Payload;
 use super::sink::Sink;
-use crate::archive::{Plan, SERIALIZATION_ID_LEN, SerializationId, descriptor, directory, local_header};
+use crate::archive::{
+    Plan, SERIALIZATION_ID_LEN, SerializationId, descriptor, directory_entry, end_records, local_header,
+};
 use crate::byte_order::ByteOrder;
 use crate::error::Result;
 use crate::torch::Stored;
@@ -29,8 +31,18 @@ pub(super) enum Data {
     Skipped,
 }
 
+/// What is to be a record.
+#[derive(Clone, Copy)]
+struct Record<'c> {
+    /// None, or one that ends with a slash.
+    folder: &'static str,
+    name: &'c str,
+    content: Content<'c>,
+}
+
+#[derive(Clone, Copy)]
 enum Content<'c> {
-    Bytes(Vec<u8>),
+    Bytes(&'c [u8]),
     Storage(&'c Stored),
     /// The id, which is known last.
     Id,
@@ -47,14 +59,15 @@ pub(super) fn write(
     storages: &[Stored],
     sink: impl Sink,
 ) -> Result<()> {
-    let records = records(layout, pickle, storages);
-    let sizes = records.iter().map(|(name, content)| {
+    let alignment = layout.alignment.to_string();
+    let records = records(layout, &alignment, &pickle, storages);
+    let sizes = records.clone().map(|Record { folder, name, content }| {
         let size = match content {
             Content::Bytes(bytes) => bytes.len(),
-            Content::Storage(stored) => return (name.as_str(), stored.storage.nbytes()),
+            Content::Storage(stored) => return (folder, name, stored.storage.nbytes()),
             Content::Id => SERIALIZATION_ID_LEN,
         };
-        (name.as_str(), u64::try_from(size).unwrap_or(u64::MAX))
+        (folder, name, u64::try_from(size).unwrap_or(u64::MAX))
     });
     let plan = Plan::new(layout.root, sizes, layout.alignment)?;
     let mut sink = BufWriter::with_capacity(BUFFER, sink);
@@ -62,9 +75,12 @@ pub(super) fn write(
         sink.expect(plan.len())?;
     }
     let mut id = SerializationId::default();
-    let mut crcs = Vec::with_capacity(records.len());
-    for ((name, content), planned) in records.iter().zip(&plan.records) {
-        sink.write_all(&local_header(planned))?;
+    let mut crcs = Vec::with_capacity(plan.records.len());
+    let mut fields = Vec::new();
+    for (Record { content, .. }, planned) in records.zip(&plan.records) {
+        fields.clear();
+        local_header(&plan, planned, &mut fields);
+        sink.write_all(&fields)?;
         let checked = match content {
             Content::Storage(_) => data == Data::Checked,
             Content::Bytes(_) | Content::Id => crc32,
@@ -92,32 +108,50 @@ pub(super) fn write(
             id.crc(number);
         }
         let crc = crc.map_or(0, Payload::finish);
-        sink.write_all(&descriptor(planned, crc))?;
+        fields.clear();
+        descriptor(planned, crc, &mut fields);
+        sink.write_all(&fields)?;
         if planned.slot.size > 0 {
             id.crc(crc);
         }
-        id.name(name);
+        id.name(plan.name_below_root(planned));
         crcs.push(crc);
     }
-    sink.write_all(&directory(&plan, &crcs))?;
+    for (planned, crc) in plan.records.iter().zip(crcs) {
+        fields.clear();
+        directory_entry(&plan, planned, crc, &mut fields);
+        sink.write_all(&fields)?;
+    }
+    fields.clear();
+    end_records(&plan, &mut fields);
+    sink.write_all(&fields)?;
     sink.flush()?;
     Ok(())
 }
 
-fn records<'c>(layout: &Layout<'_>, pickle: Vec<u8>, storages: &'c [Stored]) -> Vec<(String, Content<'c>)> {
-    let word = |name: &str, content: String| (name.to_owned(), Content::Bytes(content.into_bytes()));
-    let byteorder = || word("byteorder", layout.byte_order.name().to_owned());
-    let mut records = vec![
-        ("data.pkl".to_owned(), Content::Bytes(pickle)),
-        word(".format_version", "1".to_owned()),
-        word(".storage_alignment", layout.alignment.to_string()),
+fn records<'c>(
+    layout: &Layout<'_>,
+    alignment: &'c str,
+    pickle: &'c [u8],
+    storages: &'c [Stored],
+) -> impl Iterator<Item = Record<'c>> + Clone {
+    let record = |name, content| Record { folder: "", name, content };
+    let word = |name, content: &'c str| record(name, Content::Bytes(content.as_bytes()));
+    let byteorder = word("byteorder", layout.byte_order.name());
+    let before = [
+        record("data.pkl", Content::Bytes(pickle)),
+        word(".format_version", "1"),
+        word(".storage_alignment", alignment),
     ];
-    records.extend(layout.byteorder_record.then(byteorder));
-    records.extend(storages.iter().map(|stored| (format!("data/{}", stored.key), Content::Storage(stored))));
-    records.push(word("version", "3\n".to_owned()));
-    records.extend((!layout.byteorder_record).then(byteorder));
-    records.push((".data/serialization_id".to_owned(), Content::Id));
-    records
+    let data =
+        |stored: &'c Stored| Record { folder: "data/", name: &stored.key, content: Content::Storage(stored) };
+    before
+        .into_iter()
+        .chain(layout.byteorder_record.then_some(byteorder))
+        .chain(storages.iter().map(data))
+        .chain([word("version", "3\n")])
+        .chain((!layout.byteorder_record).then_some(byteorder))
+        .chain([record(".data/serialization_id", Content::Id)])
 }
 
 /// What PyTorch takes for a CRC in a write of its own that begins as a descriptor does.
