@@ -187,7 +187,7 @@ fn pairs<K: Into<Object>, V: Into<Object>>(entries: impl IntoIterator<Item = (K,
 }
 
 /// Whether CPython has one text of this, however it is made: of none, or of one letter of Latin-1.
-fn is_always_one(text: &str) -> bool {
+pub(crate) fn is_always_one(text: &str) -> bool {
     let mut letters = text.chars();
     letters.next().is_none_or(|letter| u32::from(letter) < 256) && letters.next().is_none()
 }

@@ -187,6 +187,14 @@ impl Graph {
         Ok((graph, pids))
     }
 
+    /// Makes room for so many nodes, members of tuples, and calls.
+    pub(crate) fn reserve(&mut self, nodes: usize, members: usize, objects: usize) {
+        self.nodes.reserve(nodes);
+        self.children.reserve(members);
+        self.objects.reserve(objects);
+    }
+
+    #[inline]
     pub(crate) fn add(&mut self, node: Node) -> Result<NodeId> {
         let id = NodeId::at(self.nodes.len())?;
         self.nodes.push(node);

@@ -332,11 +332,12 @@ pub trait Saveable {
     fn content(&self) -> Result<Content<'_>>;
 }
 
-/// What is saved: made from an [`Object`] or a [`Checkpoint`].
+/// What is saved: made from an [`Object`], a [`StateDict`] or a [`Checkpoint`].
 pub struct Content<'s>(Source<'s>);
 
 enum Source<'s> {
     Object(Object),
+    StateDict(&'s StateDict),
     Checkpoint(&'s Checkpoint),
 }
 
@@ -348,6 +349,7 @@ impl Content<'_> {
     pub(crate) fn into_object(self) -> Result<Object> {
         match self.0 {
             Source::Object(object) => Ok(object),
+            Source::StateDict(state_dict) => Ok(state_dict.into()),
             Source::Checkpoint(checkpoint) => {
                 let copies = Object::copies_of([checkpoint.root()])?;
                 copies.into_iter().next().ok_or_else(|| Error::unsupported("a checkpoint without an object"))
@@ -358,6 +360,7 @@ impl Content<'_> {
     fn outline(&self, dialect: PidDialect) -> Result<Outline> {
         match &self.0 {
             Source::Object(object) => torch::outline_object(object, dialect),
+            Source::StateDict(state_dict) => torch::outline_state_dict(state_dict, dialect),
             Source::Checkpoint(checkpoint) => torch::outline_document(checkpoint.document(), dialect),
         }
     }
@@ -365,6 +368,7 @@ impl Content<'_> {
     fn tensors(&self) -> Cow<'_, [Tensor]> {
         match &self.0 {
             Source::Object(object) => object.tensors().into(),
+            Source::StateDict(state_dict) => state_dict.iter().map(|(_, tensor)| tensor.clone()).collect(),
             Source::Checkpoint(checkpoint) => (&checkpoint.document().interpretation.tensors).into(),
         }
     }
@@ -398,6 +402,12 @@ impl From<Object> for Content<'_> {
     }
 }
 
+impl<'s> From<&'s StateDict> for Content<'s> {
+    fn from(state_dict: &'s StateDict) -> Self {
+        Self(Source::StateDict(state_dict))
+    }
+}
+
 impl<'s> From<&'s Checkpoint> for Content<'s> {
     fn from(checkpoint: &'s Checkpoint) -> Self {
         Self(Source::Checkpoint(checkpoint))
@@ -412,7 +422,7 @@ impl Saveable for Object {
 
 impl Saveable for StateDict {
     fn content(&self) -> Result<Content<'_>> {
-        Ok(Object::from(self).into())
+        Ok(self.into())
     }
 }
 

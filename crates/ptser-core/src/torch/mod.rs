@@ -25,7 +25,7 @@ pub(crate) use interpret::{Faults, Interpretation, MappingKind, Meaning, Place, 
 pub(crate) use names::{Known, is_type_tag, known};
 pub(crate) use outline::{Outline, PidDialect, Stored};
 pub(crate) use outline_document::outline_document;
-pub(crate) use outline_object::outline_object;
+pub(crate) use outline_object::{outline_object, outline_state_dict};
 pub(crate) use persistent::{Given, Named, StorageRef, StorageTable};
 pub(crate) use pids::PidMeaning;
 pub(crate) use python2::rename;

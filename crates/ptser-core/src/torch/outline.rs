@@ -50,6 +50,14 @@ pub(super) struct Outliner {
     /// The name of the module of the types of elements.
     dtypes: Option<NodeId>,
     layouts: HashMap<Layout, NodeId>,
+    immutable: Immutable,
+}
+
+/// Values that are written often, and that a pickle does not tell from others of the same value: a node each.
+struct Immutable {
+    flags: [Option<NodeId>; 2],
+    ints: [Option<NodeId>; 256],
+    empty_tuple: Option<NodeId>,
 }
 
 /// How containers spell persistent ids.
@@ -77,7 +85,17 @@ impl Outliner {
             full_name: String::new(),
             dtypes: None,
             layouts: HashMap::new(),
+            immutable: Immutable { flags: [None; 2], ints: [None; 256], empty_tuple: None },
         }
+    }
+
+    /// Makes room for so many plain tensors, each with a name and a storage of its own.
+    pub(super) fn reserve(&mut self, tensors: usize) {
+        let times = |count: usize| tensors.saturating_mul(count);
+        self.graph.reserve(times(10), times(14), times(2));
+        self.storages.reserve(tensors);
+        self.by_id.reserve(tensors);
+        self.keys.reserve(tensors);
     }
 
     pub(super) fn finish(self) -> Outline {
@@ -122,23 +140,30 @@ impl Outliner {
     }
 
     pub(super) fn int(&mut self, int: usize) -> Result<NodeId> {
-        let int =
+        let number =
             i64::try_from(int).map_err(|_| Error::misuse(format!("{int} is beyond PyTorch's integers")))?;
-        self.graph.add(Node::Int(int))
+        let Some(known) = self.immutable.ints.get_mut(int) else { return self.graph.add(Node::Int(number)) };
+        one(known, || self.graph.add(Node::Int(number)))
     }
 
     pub(super) fn flag(&mut self, flag: bool) -> Result<NodeId> {
-        self.graph.add(Node::Bool(flag))
+        let [no, yes] = &mut self.immutable.flags;
+        one(if flag { yes } else { no }, || self.graph.add(Node::Bool(flag)))
     }
 
     pub(super) fn ints(&mut self, ints: &[usize]) -> Result<NodeId> {
+        // Most are few.
+        if let &[int] = ints {
+            let int = self.int(int)?;
+            return self.graph.add_tuple(&[int]);
+        }
         let ids: Vec<NodeId> = ints.iter().map(|&int| self.int(int)).collect::<Result<_>>()?;
         self.graph.add_tuple(&ids)
     }
 
     pub(super) fn ordered_dict(&mut self, more: Option<More>) -> Result<NodeId> {
         let callable = self.global("collections", "OrderedDict")?;
-        let args = self.graph.add_tuple(&[])?;
+        let args = one(&mut self.immutable.empty_tuple, || self.graph.add_tuple(&[]))?;
         let more = more.map(Box::new);
         let node = self.graph.new_object(CallNode { call: Call::Reduce, callable, args, more })?;
         self.graph.add(node)
@@ -216,11 +241,13 @@ impl Outliner {
         let numel =
             storage.nbytes().checked_div(element_bytes(self.stored(place).and_then(|stored| stored.class)));
         let numel = self.int(numel.and_then(|numel| numel.try_into().ok()).unwrap_or(usize::MAX))?;
-        let mut members = vec![kind, class, key, location, numel];
-        if self.dialect == PidDialect::Legacy {
-            members.push(self.graph.add(Node::None)?);
-        }
-        let pid = self.graph.add_tuple(&members)?;
+        let pid = match self.dialect {
+            PidDialect::Zip => self.graph.add_tuple(&[kind, class, key, location, numel])?,
+            PidDialect::Legacy => {
+                let no_part = self.graph.add(Node::None)?;
+                self.graph.add_tuple(&[kind, class, key, location, numel, no_part])?
+            }
+        };
         self.graph.add(Node::PersistentId(pid))
     }
 
@@ -269,13 +296,12 @@ impl Outliner {
     }
 
     fn key(&mut self, place: usize) -> Result<NodeId> {
-        while self.keys.len() <= place {
-            let key =
-                self.storages.get(self.keys.len()).map_or_else(String::new, |stored| stored.key.clone());
-            let id = self.graph.add_text(&key)?;
-            self.keys.push(id);
+        let Self { keys, storages, graph, .. } = self;
+        while keys.len() <= place {
+            let key = storages.get(keys.len()).map_or("", |stored| &stored.key);
+            keys.push(graph.add_text(key)?);
         }
-        self.keys.get(place).copied().ok_or_else(|| Reason::Object("a storage without a key".into()).into())
+        keys.get(place).copied().ok_or_else(|| Reason::Object("a storage without a key".into()).into())
     }
 
     // Tensors.
@@ -345,7 +371,7 @@ impl Outliner {
         Ok((function, args))
     }
 
-    /// Storage, offset, sizes and strides.
+    /// Storage, offset, sizes and strides, and room for three more arguments.
     fn view(&mut self, tensor: &Tensor, class: Option<DType>) -> Result<Vec<NodeId>> {
         let storage = tensor.storage.clone();
         // A tensor without elements may have no storage of its own.
@@ -354,7 +380,9 @@ impl Outliner {
         let pid = self.storage(&storage, class, tensor.dtype)?;
         let offset = self.int(tensor.storage_offset)?;
         let (shape, stride) = (self.ints(&tensor.shape)?, self.ints(&tensor.stride)?);
-        Ok(vec![pid, offset, shape, stride])
+        let mut args = Vec::with_capacity(7);
+        args.extend([pid, offset, shape, stride]);
+        Ok(args)
     }
 
     /// `_rebuild_sparse_tensor(layout, (indices, values, size, is_coalesced))`, and likewise.
@@ -413,5 +441,13 @@ impl Outliner {
                 self.graph.add_container(ids, Node::List)
             }
         }
+    }
+}
+
+/// The node that is known, or is then.
+fn one(known: &mut Option<NodeId>, add: impl FnOnce() -> Result<NodeId>) -> Result<NodeId> {
+    match known {
+        Some(id) => Ok(*id),
+        None => Ok(*known.insert(add()?)),
     }
 }

@@ -6,8 +6,9 @@ use foldhash::{HashMap, HashMapExt};
 
 use super::outline::{Outline, Outliner, PidDialect};
 use crate::error::{Error, Reason, Result};
-use crate::object::{Entries, Kind, Object};
+use crate::object::{Entries, Kind, Object, is_always_one};
 use crate::pickle::{Graph, More, Node, NodeId};
+use crate::state_dict::StateDict;
 
 /// Describes an object.
 ///
@@ -31,6 +32,24 @@ pub(crate) fn outline_object(object: &Object, dialect: PidDialect) -> Result<Out
     let root = walk.pop()?;
     walk.outliner.graph.set_root(root);
     Ok(walk.outliner.finish())
+}
+
+/// Describes tensors by name, as the ordered dict that they are as an object.
+///
+/// # Errors
+/// As [`outline_object`].
+pub(crate) fn outline_state_dict(state_dict: &StateDict, dialect: PidDialect) -> Result<Outline> {
+    let mut outliner = Outliner::new(Graph::default(), dialect);
+    outliner.reserve(state_dict.len());
+    let mut entries = Vec::with_capacity(state_dict.len().saturating_mul(2));
+    for (name, tensor) in state_dict.iter() {
+        let is_one = is_always_one(name);
+        entries.push(if is_one { outliner.literal(name)? } else { outliner.graph.add_text(name)? });
+        entries.push(outliner.tensor(tensor)?);
+    }
+    let root = outliner.ordered_dict(Some(More { entries, ..More::default() }))?;
+    outliner.graph.set_root(root);
+    Ok(outliner.finish())
 }
 
 enum Task<'o> {
