@@ -18,17 +18,22 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new(protocol: u8) -> Self {
-        Self { out: vec![op::PROTO, protocol], framing: protocol >= 4, frame: None }
+    /// A pickle of about so many bytes.
+    pub(super) fn new(protocol: u8, len: usize) -> Self {
+        let mut out = Vec::with_capacity(len);
+        out.extend([op::PROTO, protocol]);
+        Self { out, framing: protocol >= 4, frame: None }
     }
 
     /// A place where the frame may end: between one value and the next.
+    #[inline]
     pub(super) fn boundary(&mut self) {
         if self.frame.is_some_and(|start| self.len_from(start) >= TARGET) {
             self.end();
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.framing && self.frame.is_none() {
             self.frame = Some(self.out.len());
@@ -37,15 +42,17 @@ impl Frames {
         self.out.extend_from_slice(bytes);
     }
 
-    /// Text or bytes, and what stands in front of them.
-    pub(super) fn push_large(&mut self, header: &[u8], bytes: &[u8]) {
+    /// Text or bytes, and what stands in front of them: an opcode and their length.
+    pub(super) fn push_large(&mut self, op: u8, len: &[u8], bytes: &[u8]) {
         if !self.framing || bytes.len() < TARGET {
-            self.push(header);
+            self.push(&[op]);
+            self.push(len);
             self.push(bytes);
             return;
         }
         self.end();
-        self.out.extend_from_slice(header);
+        self.out.push(op);
+        self.out.extend_from_slice(len);
         self.out.extend_from_slice(bytes);
     }
 

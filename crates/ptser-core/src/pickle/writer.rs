@@ -1,6 +1,8 @@
 //! Writes a graph as CPython's pickler writes the objects that it stands for, byte for byte: protocols 2 to 5.
 //! The graph must hold what the protocol can spell; see `spelling`.
 
+use std::num::NonZeroU32;
+
 use super::frames::Frames;
 use super::graph::{Call, Graph, More, Node, NodeId, Object, Span, SymbolId};
 use super::opcode as op;
@@ -21,7 +23,8 @@ pub(crate) fn write(graph: &Graph, protocol: u8, unrename: Unrename) -> Result<V
         graph,
         protocol,
         unrename,
-        out: Frames::new(protocol),
+        // A node takes about eight bytes, and text and bytes what they are.
+        out: Frames::new(protocol, graph.len().saturating_mul(8).saturating_add(graph.heap.len())),
         memo: vec![None; graph.len()],
         globals: vec![None; graph.symbols().len()],
         next: 0,
@@ -40,12 +43,15 @@ struct Writer<'g> {
     unrename: Unrename,
     out: Frames,
     /// The memo index of each node that has one.
-    memo: Vec<Option<u32>>,
+    memo: Vec<Option<Place>>,
     /// And of each global: however many nodes name it, it is one object.
-    globals: Vec<Option<u32>>,
+    globals: Vec<Option<Place>>,
     next: u32,
     tasks: Vec<Task>,
 }
+
+/// An index of the memo plus one, so that an absent one takes no more room.
+type Place = NonZeroU32;
 
 /// What is left to write, the next at the end of the list.
 #[derive(Clone, Copy)]
@@ -132,9 +138,9 @@ impl<'g> Writer<'g> {
                 let bytes = self.graph.bytes(span);
                 match u32::try_from(bytes.len()) {
                     Ok(len) if self.protocol >= 4 && len <= 0xFF => {
-                        self.sized(op::SHORT_BINUNICODE, &len.to_le_bytes()[..1], bytes);
+                        self.out.push_large(op::SHORT_BINUNICODE, &len.to_le_bytes()[..1], bytes);
                     }
-                    Ok(len) => self.sized(op::BINUNICODE, &len.to_le_bytes(), bytes),
+                    Ok(len) => self.out.push_large(op::BINUNICODE, &len.to_le_bytes(), bytes),
                     Err(_) => return Err(too_long("text")),
                 }
                 self.memoize(id)?;
@@ -142,8 +148,10 @@ impl<'g> Writer<'g> {
             Node::Bytes(span) => {
                 let bytes = self.graph.bytes(span);
                 match u32::try_from(bytes.len()) {
-                    Ok(len) if len <= 0xFF => self.sized(op::SHORT_BINBYTES, &len.to_le_bytes()[..1], bytes),
-                    Ok(len) => self.sized(op::BINBYTES, &len.to_le_bytes(), bytes),
+                    Ok(len) if len <= 0xFF => {
+                        self.out.push_large(op::SHORT_BINBYTES, &len.to_le_bytes()[..1], bytes)
+                    }
+                    Ok(len) => self.out.push_large(op::BINBYTES, &len.to_le_bytes(), bytes),
                     Err(_) => return Err(too_long("bytes")),
                 }
                 self.memoize(id)?;
@@ -151,7 +159,7 @@ impl<'g> Writer<'g> {
             Node::ByteArray(span) => {
                 let bytes = self.graph.bytes(span);
                 let len = u64::try_from(bytes.len()).map_err(|_| too_long("a bytearray"))?;
-                self.sized(op::BYTEARRAY8, &len.to_le_bytes(), bytes);
+                self.out.push_large(op::BYTEARRAY8, &len.to_le_bytes(), bytes);
                 self.memoize(id)?;
             }
             Node::Tuple(_) => self.tuple(id),
@@ -196,10 +204,6 @@ impl<'g> Writer<'g> {
     /// Leaves values to be saved, the first next.
     fn save_all(&mut self, ids: &[NodeId]) {
         self.tasks.extend(ids.iter().rev().map(|&id| Task::Save(id)));
-    }
-
-    fn sized(&mut self, op: u8, len: &[u8], bytes: &[u8]) {
-        self.out.push_large(&[&[op], len].concat(), bytes);
     }
 
     // Numbers.
@@ -254,28 +258,29 @@ impl<'g> Writer<'g> {
         Ok(())
     }
 
-    fn put(&mut self) -> Result<u32> {
+    fn put(&mut self) -> Result<Place> {
         let place = self.next;
-        self.next = place.checked_add(1).ok_or_else(|| too_long("a memo"))?;
+        let number = place.checked_add(1).and_then(Place::new).ok_or_else(|| too_long("a memo"))?;
+        self.next = number.get();
         match u8::try_from(place) {
             _ if self.protocol >= 4 => self.out.push(&[op::MEMOIZE]),
             Ok(place) => self.out.push(&[op::BINPUT, place]),
-            Err(_) => {
-                self.out.push(&[op::LONG_BINPUT]);
-                self.out.push(&place.to_le_bytes());
-            }
+            Err(_) => self.with_u32(op::LONG_BINPUT, place),
         }
-        Ok(place)
+        Ok(number)
     }
 
-    fn get(&mut self, place: u32) {
+    fn get(&mut self, place: Place) {
+        let place = place.get().saturating_sub(1);
         match u8::try_from(place) {
             Ok(place) => self.out.push(&[op::BINGET, place]),
-            Err(_) => {
-                self.out.push(&[op::LONG_BINGET]);
-                self.out.push(&place.to_le_bytes());
-            }
+            Err(_) => self.with_u32(op::LONG_BINGET, place),
         }
+    }
+
+    fn with_u32(&mut self, op: u8, number: u32) {
+        let [a, b, c, d] = number.to_le_bytes();
+        self.out.push(&[op, a, b, c, d]);
     }
 
     /// Ends a value; one that is inside itself was written while its members were, and takes their place.
