@@ -93,9 +93,9 @@ fn unsaved(dtype: DType) -> Error {
     ))
 }
 
-/// PyTorch's name of the place that a tensor is in.
-pub(crate) fn location(tensor: &Tensor) -> Location {
-    match tensor.device().location() {
+/// PyTorch's name of a device.
+pub(crate) fn location(device: DeviceLocation) -> Location {
+    match device {
         DeviceLocation::Cpu => Location::cpu(),
         DeviceLocation::Cuda { gpu_id } => Location::new(format!("cuda:{gpu_id}")),
         DeviceLocation::Metal { .. } => Location::new("mps"),

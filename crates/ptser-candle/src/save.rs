@@ -1,12 +1,12 @@
 //! Candle tensors as checkpoints: which of them share a storage, and how they view it.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::PoisonError;
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{DeviceLocation, Result, Tensor, Var};
 use candle_nn::VarMap;
-use ptser_core::{SaveOptions, StateDict, Storage, Tensor as Described, layout};
+use foldhash::{HashMap, HashMapExt};
+use ptser_core::{Location, SaveOptions, StateDict, Storage, Tensor as Described, layout};
 
 use crate::error::{about, wrap};
 use crate::host::{TensorBytes, location, torch_dtype};
@@ -68,12 +68,13 @@ pub fn save_with<P: AsRef<Path>>(options: &SaveOptions, tensors: impl NamedTenso
 pub fn to_state_dict(tensors: impl NamedTensors) -> Result<StateDict> {
     let named = tensors.named_tensors();
     let mut shared = Shared::of(named.iter().map(|(_, tensor)| tensor));
-    let mut state_dict = StateDict::default();
-    for (name, tensor) in &named {
-        let described = shared.describe(tensor).map_err(|error| wrap(error.in_tensor(name)))?;
-        if state_dict.insert(name.as_str(), described).is_some() {
-            return Err(about(name, "there are two of this name"));
+    let mut state_dict = StateDict::with_capacity(named.len());
+    for (name, tensor) in named {
+        let described = shared.describe(&tensor).map_err(|error| wrap(error.in_tensor(&name)))?;
+        if state_dict.find(&name).is_some() {
+            return Err(about(&name, "there are two of this name"));
         }
+        state_dict.insert(name, described);
     }
     Ok(state_dict)
 }
@@ -136,7 +137,7 @@ impl NamedTensors for &VarMap {
     }
 }
 
-impl<K: AsRef<str>, T: AsTensor, S> NamedTensors for &HashMap<K, T, S> {
+impl<K: AsRef<str>, T: AsTensor, S> NamedTensors for &std::collections::HashMap<K, T, S> {
     fn named_tensors(self) -> Vec<(String, Tensor)> {
         sorted(pairs(self))
     }
@@ -190,36 +191,43 @@ fn sorted(mut tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
 
 /// The storages of tensors that are saved together, by [`storage_key`].
 struct Shared {
+    known: HashMap<usize, Known>,
+    locations: Vec<(DeviceLocation, Location)>,
+}
+
+/// A storage that is to be saved.
+#[derive(Default)]
+struct Known {
     /// Elements from the beginning to the last that is viewed.
-    extents: HashMap<usize, usize>,
-    storages: HashMap<usize, Storage>,
+    extent: usize,
+    /// Once it is described.
+    storage: Option<Storage>,
 }
 
 impl Shared {
-    /// The tensors live until all of them are described, so that keys stay true.
-    fn of<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> Self {
-        let mut extents: HashMap<usize, usize> = HashMap::new();
+    /// A tensor lives until it is described, and then in its description, so that keys stay true.
+    fn of<'t>(tensors: impl ExactSizeIterator<Item = &'t Tensor>) -> Self {
+        let mut known: HashMap<usize, Known> = HashMap::with_capacity(tensors.len());
         for tensor in tensors {
             let (dims, stride) = (tensor.dims(), tensor.stride());
             let end = layout::extent(dims, stride, tensor.layout().start_offset()).unwrap_or(0);
-            let extent = extents.entry(storage_key(tensor)).or_insert(0);
-            *extent = end.max(*extent);
+            let known = known.entry(storage_key(tensor)).or_default();
+            known.extent = known.extent.max(end);
         }
-        Self { extents, storages: HashMap::new() }
+        Self { known, locations: Vec::new() }
     }
 
     fn describe(&mut self, tensor: &Tensor) -> ptser_core::Result<Described> {
         let dtype = torch_dtype(tensor.dtype())?;
-        let key = storage_key(tensor);
-        let storage = match self.storages.get(&key) {
+        let location = self.location(tensor);
+        let known = self.known.entry(storage_key(tensor)).or_default();
+        let storage = match &known.storage {
             Some(storage) => storage.clone(),
             None => {
-                let bytes = TensorBytes::of(tensor, self.extents.get(&key).copied().unwrap_or(0))?;
+                let bytes = TensorBytes::of(tensor, known.extent)?;
                 // Types without a storage class have untyped storages.
                 let class = dtype.storage_class().map(|_| dtype);
-                let storage = Storage::from_host(class, location(tensor), bytes);
-                self.storages.insert(key, storage.clone());
-                storage
+                known.storage.insert(Storage::from_host(class, location, bytes)).clone()
             }
         };
         let shape = tensor.dims();
@@ -228,5 +236,17 @@ impl Shared {
             return Described::contiguous(storage, dtype, shape);
         }
         Described::view(storage, dtype, shape, tensor.stride(), tensor.layout().start_offset())
+    }
+
+    fn location(&mut self, tensor: &Tensor) -> Location {
+        let device = tensor.device().location();
+        match self.locations.iter().find(|(known, _)| *known == device) {
+            Some((_, location)) => location.clone(),
+            None => {
+                let location = location(device);
+                self.locations.push((device, location.clone()));
+                location
+            }
+        }
     }
 }
