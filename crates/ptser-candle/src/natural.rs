@@ -1,48 +1,56 @@
 //! The order of names that come from a map: numbers in them count as numbers.
 
-use std::cmp::Ordering;
+/// Sorts what has names, so that `layers.2` comes before `layers.10`.
+pub(crate) fn sorted<T>(named: impl Iterator<Item = (String, T)>) -> Vec<(String, T)> {
+    let mut named: Vec<(Key, T)> = named.map(|(name, value)| (Key::of(name), value)).collect();
+    named.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    named.into_iter().map(|(key, value)| (key.name, value)).collect()
+}
 
-/// Compares names so that `layers.2` comes before `layers.10`.
-pub(crate) fn compare(a: &str, b: &str) -> Ordering {
-    // What both begin with says nothing, but for a number that goes on behind it.
-    let common = a.bytes().zip(b.bytes()).take_while(|(one, other)| one == other).count();
-    let common = a.floor_char_boundary(common);
-    let start = a.split_at(common).0.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-    let (mut left, mut right) = (a.split_at(start).1, b.split_at(start).1);
-    loop {
-        let order = match (number(left), number(right)) {
-            (Some((one, rest)), Some((other, other_rest))) => {
-                (left, right) = (rest, other_rest);
-                (one.len(), one).cmp(&(other.len(), other))
+/// A name in its order.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    /// Its bytes, but of a number without zeros in front, and before it how many digits these are.
+    bytes: Vec<u8>,
+    /// Those of equal bytes differ in zeros.
+    name: String,
+}
+
+impl Key {
+    fn of(name: String) -> Self {
+        let mut bytes = Vec::with_capacity(name.len().saturating_mul(2));
+        let mut rest = name.as_str();
+        while !rest.is_empty() {
+            let (text, behind) = split_where(rest, |c| c.is_ascii_digit());
+            let (digits, behind) = split_where(behind, |c| !c.is_ascii_digit());
+            bytes.extend_from_slice(text.as_bytes());
+            if !digits.is_empty() {
+                let digits = digits.trim_start_matches('0');
+                // To what is no digit all digits compare alike.
+                bytes.push(b'0');
+                bytes.extend(u32::try_from(digits.len()).unwrap_or(u32::MAX).to_be_bytes());
+                bytes.extend_from_slice(digits.as_bytes());
             }
-            _ => {
-                let (mut ones, mut others) = (left.chars(), right.chars());
-                let (one, other) = (ones.next(), others.next());
-                if one.is_none() && other.is_none() {
-                    // They differ in zeros at most.
-                    return a.cmp(b);
-                }
-                (left, right) = (ones.as_str(), others.as_str());
-                one.cmp(&other)
-            }
-        };
-        if order.is_ne() {
-            return order;
+            rest = behind;
         }
+        Self { bytes, name }
     }
 }
 
-/// The number that a text begins with, without zeros in front, and the rest. Numbers of any length compare by their
-/// lengths and then digit by digit.
-fn number(text: &str) -> Option<(&str, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, rest) = text.split_at_checked(end).filter(|(digits, _)| !digits.is_empty())?;
-    Some((digits.trim_start_matches('0'), rest))
+/// Splits in front of the first character of a kind.
+fn split_where(text: &str, is_it: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(is_it).unwrap_or(text.len()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use super::*;
+
+    fn compare(a: &str, b: &str) -> Ordering {
+        Key::of(a.to_owned()).cmp(&Key::of(b.to_owned()))
+    }
 
     #[test]
     fn numbers_in_names_count_as_numbers() {

@@ -133,13 +133,13 @@ impl NamedTensors for &VarMap {
     fn named_tensors(self) -> Vec<(String, Tensor)> {
         // A thread that panicked has not torn a map of names.
         let vars = self.data().lock().unwrap_or_else(PoisonError::into_inner);
-        sorted(vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect())
+        natural::sorted(vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())))
     }
 }
 
 impl<K: AsRef<str>, T: AsTensor, S> NamedTensors for &std::collections::HashMap<K, T, S> {
     fn named_tensors(self) -> Vec<(String, Tensor)> {
-        sorted(pairs(self))
+        natural::sorted(pairs(self).into_iter())
     }
 }
 
@@ -184,11 +184,6 @@ fn pairs<K: AsRef<str>, T: AsTensor>(tensors: impl IntoIterator<Item = (K, T)>) 
     tensors.into_iter().map(|(name, tensor)| (name.as_ref().to_owned(), tensor.as_tensor().clone())).collect()
 }
 
-fn sorted(mut tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
-    tensors.sort_by(|(a, _), (b, _)| natural::compare(a, b));
-    tensors
-}
-
 /// The storages of tensors that are saved together, by [`storage_key`].
 struct Shared {
     known: HashMap<usize, Known>,
@@ -198,7 +193,7 @@ struct Shared {
 /// A storage that is to be saved.
 #[derive(Default)]
 struct Known {
-    /// Elements from the beginning to the last that is viewed.
+    /// Elements from the beginning to the last that is viewed, on devices.
     extent: usize,
     /// Once it is described.
     storage: Option<Storage>,
@@ -208,7 +203,8 @@ impl Shared {
     /// A tensor lives until it is described, and then in its description, so that keys stay true.
     fn of<'t>(tensors: impl ExactSizeIterator<Item = &'t Tensor>) -> Self {
         let mut known: HashMap<usize, Known> = HashMap::with_capacity(tensors.len());
-        for tensor in tensors {
+        // The host knows how large its storages are.
+        for tensor in tensors.filter(|tensor| !tensor.device().is_cpu()) {
             let (dims, stride) = (tensor.dims(), tensor.stride());
             let end = layout::extent(dims, stride, tensor.layout().start_offset()).unwrap_or(0);
             let known = known.entry(storage_key(tensor)).or_default();

@@ -113,9 +113,7 @@ impl ParamGroup {
 pub fn named_vars(vars: &VarMap) -> Vec<(String, Var)> {
     // A thread that panicked has not torn a map of names.
     let vars = vars.data().lock().unwrap_or_else(PoisonError::into_inner);
-    let mut named: Vec<(String, Var)> = vars.iter().map(|(name, var)| (name.clone(), var.clone())).collect();
-    named.sort_by(|(a, _), (b, _)| natural::compare(a, b));
-    named
+    natural::sorted(vars.iter().map(|(name, var)| (name.clone(), var.clone())))
 }
 
 /// The variables of a map by name, in the order of other names: those of a state dict, which are in the order of the
