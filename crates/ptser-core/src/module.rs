@@ -101,6 +101,10 @@ enum Task<'c> {
 
 impl<'c> Walk<'c, '_> {
     fn module(&mut self, value: Value<'c>) -> Option<Rc<Module<'c>>> {
+        // Tensors, most of what there is, need no note that they are none.
+        if !matches!(value.kind(), ValueKind::Object) {
+            return None;
+        }
         self.modules.entry(value.id).or_insert_with(|| Module::of(value).map(Rc::new)).clone()
     }
 
