@@ -1,6 +1,8 @@
 //! The content of `.data/serialization_id`: two hashes that PyTorch writes and nobody checks, one of the names
 //! of the records, one of their CRCs. The first follows the order in which libstdc++ walks a hash set.
 
+use std::num::NonZeroU32;
+
 /// Calculates the id while an archive is written.
 #[derive(Debug, Default)]
 pub(crate) struct SerializationId {
@@ -60,13 +62,16 @@ fn hash_bytes(bytes: &[u8]) -> u64 {
 /// members stand together, the newest bucket and the newest member first.
 #[derive(Debug, Default)]
 struct NameSet {
-    /// Each string's hash, and the place of the next in the list.
-    nodes: Vec<(u64, Option<usize>)>,
-    head: Option<usize>,
-    /// For each bucket the place before its first member; `Some(None)` is the list's head.
-    buckets: Vec<Option<Option<usize>>>,
+    /// Each string's hash, and the next in the list.
+    nodes: Vec<(u64, Option<Place>)>,
+    head: Option<Place>,
+    /// For each bucket what stands before its first member; `Some(None)` is the list's head.
+    buckets: Vec<Option<Option<Place>>>,
     grow_at: usize,
 }
+
+/// A node's place plus one: there are fewer records than 2^32, since their directory is shorter than 4 GiB.
+type Place = NonZeroU32;
 
 /// How many buckets libstdc++ takes, one after the other.
 const PRIMES: [usize; 23] = [
@@ -101,7 +106,9 @@ impl NameSet {
             self.grow();
         }
         self.nodes.push((hash, None));
-        self.place(self.nodes.len().saturating_sub(1));
+        if let Some(place) = u32::try_from(self.nodes.len()).ok().and_then(Place::new) {
+            self.place(place);
+        }
     }
 
     /// Puts every member into more buckets, in the order of the list.
@@ -117,31 +124,31 @@ impl NameSet {
         }
     }
 
-    fn bucket(&self, place: usize) -> Option<usize> {
+    fn bucket(&self, place: Place) -> Option<usize> {
         let count = u64::try_from(self.buckets.len()).ok()?;
-        let (hash, _) = self.nodes.get(place)?;
+        let (hash, _) = self.nodes.get(index(place))?;
         usize::try_from(hash.checked_rem(count)?).ok()
     }
 
-    fn next(&self, place: Option<usize>) -> Option<usize> {
+    fn next(&self, place: Option<Place>) -> Option<Place> {
         match place {
             None => self.head,
-            Some(place) => self.nodes.get(place)?.1,
+            Some(place) => self.nodes.get(index(place))?.1,
         }
     }
 
-    fn link(&mut self, from: Option<usize>, to: Option<usize>) {
+    fn link(&mut self, from: Option<Place>, to: Option<Place>) {
         match from {
             None => self.head = to,
             Some(place) => {
-                if let Some(node) = self.nodes.get_mut(place) {
+                if let Some(node) = self.nodes.get_mut(index(place)) {
                     node.1 = to;
                 }
             }
         }
     }
 
-    fn place(&mut self, place: usize) {
+    fn place(&mut self, place: Place) {
         let Some(bucket) = self.bucket(place) else { return };
         match self.buckets.get(bucket).copied().flatten() {
             Some(before) => {
@@ -168,9 +175,13 @@ impl NameSet {
     fn hashes(&self) -> impl Iterator<Item = u64> {
         let mut next = self.head;
         std::iter::from_fn(move || {
-            let (hash, after) = *self.nodes.get(next?)?;
+            let (hash, after) = *self.nodes.get(index(next?))?;
             next = after;
             Some(hash)
         })
     }
+}
+
+fn index(place: Place) -> usize {
+    usize::try_from(place.get().saturating_sub(1)).unwrap_or(usize::MAX)
 }
