@@ -127,7 +127,10 @@ pub(crate) fn open_file(path: &Path, mmap: Mmap) -> io::Result<Box<dyn Source>> 
         Mmap::Off => Box::new(FileSource { size: metadata.len(), file }),
         // An empty file cannot be mapped, and there is nothing to map.
         _ if metadata.len() == 0 => Box::new(MemorySource(Vec::new())),
-        Mmap::Private => Box::new(PrivateMap(MemorySource(map_private(&file)?))),
+        Mmap::Private => {
+            let map = map_private(&file)?;
+            Box::new(PrivateMap { file: FileSource { size: metadata.len(), file }, map })
+        }
         Mmap::Shared => {
             let map = map_shared(&file)?;
             Box::new(SharedMap { size: metadata.len(), map: RwLock::new(map) })
@@ -234,24 +237,28 @@ impl<B: AsRef<[u8]> + Send + Sync> Source for MemorySource<B> {
     }
 }
 
-/// A mapping that nothing can write to.
-struct PrivateMap(MemorySource<memmap2::Mmap>);
+/// A mapping that nothing can write to, for who borrows. What is copied is read from the file: to touch a page for the
+/// thirty bytes of a record's header costs more than to read them.
+struct PrivateMap {
+    file: FileSource,
+    map: memmap2::Mmap,
+}
 
 impl Source for PrivateMap {
     fn size(&self) -> u64 {
-        self.0.size()
+        self.file.size()
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
+        self.file.read_exact_at(buf, offset)
     }
 
     fn read_uninit_at<'b>(&self, buf: &'b mut [MaybeUninit<u8>], offset: u64) -> io::Result<&'b mut [u8]> {
-        self.0.read_uninit_at(buf, offset)
+        self.file.read_uninit_at(buf, offset)
     }
 
     fn bytes(&self) -> Option<&[u8]> {
-        self.0.bytes()
+        Some(&self.map)
     }
 
     fn is_mapped(&self) -> bool {
