@@ -5,10 +5,10 @@ use std::fmt::Write;
 use std::sync::OnceLock;
 
 use crate::document::Document;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
-use crate::memory::{extend, filled, make_room_for, push, reserve};
-use crate::pickle::{Node, NodeId};
+use crate::memory::{extend, filled, make_room_for, push};
+use crate::pickle::{Node, NodeId, index};
 use crate::repr::Repr;
 use crate::tensor::Tensor;
 use crate::torch::Meaning;
@@ -36,14 +36,14 @@ impl std::fmt::Display for PathElement {
     }
 }
 
-/// The tensors and arrays of a document by path.
+/// The tensors and arrays of a document by path. It is made whenever a file is opened, and kept small for that.
 pub(crate) struct Listing {
     /// A tree: each step names its parent by place plus one; 0 is the root.
-    steps: Vec<(usize, Step)>,
+    steps: Vec<(u32, Step)>,
     found: Vec<Found>,
     /// Places in `found`: of PyTorch's tensors, and of NumPy's arrays.
-    tensors: Vec<usize>,
-    arrays: Vec<usize>,
+    tensors: Vec<u32>,
+    arrays: Vec<u32>,
     /// All names, one behind the other.
     names: String,
     /// Places in `found`, by name and then by place.
@@ -51,12 +51,11 @@ pub(crate) struct Listing {
 }
 
 struct Found {
-    step: usize,
+    step: u32,
+    /// For a part of a tensor, that of the whole.
+    node: NodeId,
     /// Where the name ends in `names`; it begins where the one before ends.
     name_end: usize,
-    node: NodeId,
-    /// For a part of a tensor, its place among [`Tensor::parts`].
-    part: Option<usize>,
 }
 
 /// A step as the walk meets it, not yet spelled.
@@ -64,13 +63,17 @@ struct Found {
 enum Step {
     Key(NodeId),
     Attribute(NodeId),
-    Index(usize),
-    Numbered(&'static str, usize),
     Keyword(NodeId),
     Assigned(NodeId),
-    Part(&'static str),
-    /// Of a nested tensor.
-    Component(usize),
+    Index(u32),
+    Item(u32),
+    Arg(u32),
+    /// Of the call that a call of `_rebuild_from_type_v2` stands for.
+    InnerArg(u32),
+    Callable,
+    State,
+    /// A tensor's, by its place among [`Tensor::parts`].
+    Part(NodeId, u32),
 }
 
 /// One tensor of a checkpoint, at one of its paths.
@@ -87,7 +90,6 @@ impl Listing {
     /// A container that is reached by several paths is walked along each, up to an effort bounded by the graph's
     /// size, and once beyond it; cycles are walked once.
     pub(crate) fn of(document: &Document, from: NodeId, limits: &Limits) -> Result<Self> {
-        let nodes = document.graph.len();
         let mut walk = Walk {
             document,
             listing: Self {
@@ -98,11 +100,12 @@ impl Listing {
                 names: String::new(),
                 by_name: OnceLock::new(),
             },
-            seen: filled(false, nodes)?,
-            open: filled(false, nodes)?,
+            visits: filled(Visit::Never, document.graph.len())?,
             repeats: document.graph.weight().saturating_mul(2).saturating_add(100_000),
             limits,
             chain: Vec::new(),
+            parents: Vec::new(),
+            pending: Vec::new(),
         };
         walk.run(from)?;
         Ok(walk.listing)
@@ -114,11 +117,11 @@ impl Listing {
     }
 
     pub(crate) fn tensors<'c>(&'c self, document: &'c Document) -> impl ExactSizeIterator<Item = Entry<'c>> {
-        self.tensors.iter().map(move |&place| Entry { document, listing: self, place })
+        self.tensors.iter().map(move |&place| Entry { document, listing: self, place: index(place) })
     }
 
     pub(crate) fn arrays<'c>(&'c self, document: &'c Document) -> impl ExactSizeIterator<Item = Entry<'c>> {
-        self.arrays.iter().map(move |&place| Entry { document, listing: self, place })
+        self.arrays.iter().map(move |&place| Entry { document, listing: self, place: index(place) })
     }
 
     /// The last entry of a name.
@@ -143,118 +146,128 @@ impl Listing {
 struct Walk<'d> {
     document: &'d Document,
     listing: Listing,
-    /// Nodes that were walked into, by themselves or as what an object was made from.
-    seen: Vec<bool>,
-    /// On the path to the current value.
-    open: Vec<bool>,
+    /// Of each node.
+    visits: Vec<Visit>,
     /// How many children may still be walked into again.
     repeats: usize,
     limits: &'d Limits,
-    /// The steps of the name being written.
-    chain: Vec<usize>,
+    /// The steps of the name being written, the last one first.
+    chain: Vec<Step>,
+    /// The values on the path to the current one.
+    parents: Vec<Parent>,
+    /// Children of these that are still to be walked into, the next one last.
+    pending: Vec<(Step, NodeId)>,
 }
 
-enum Task {
-    Enter { node: NodeId, parent: usize, step: Option<Step> },
-    Leave(NodeId),
+/// Whether a node was walked into, by itself or as what an object was made from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    Never,
+    Over,
+    /// It is on the path to the current value.
+    Open,
+}
+
+#[derive(Clone, Copy)]
+struct Parent {
+    node: NodeId,
+    /// Its step.
+    at: u32,
+    /// Where its children begin among the pending ones.
+    children: usize,
 }
 
 impl Walk<'_> {
     fn run(&mut self, from: NodeId) -> Result<()> {
-        let mut tasks = vec![Task::Enter { node: from, parent: 0, step: None }];
-        let mut children = Vec::new();
-        while let Some(task) = tasks.pop() {
-            let (node, parent, step) = match task {
-                Task::Leave(node) => {
-                    self.mark_open(node, false);
-                    continue;
-                }
-                Task::Enter { node, parent, step } => (node, parent, step),
-            };
-            let document = self.document;
-            let value = Value { document, id: node };
-            let Some(into) = branches(document, node) else { continue };
-            let repeated = self.meet(node);
-            if self.open.get(node.place()).copied().unwrap_or(true) || (repeated && self.repeats == 0) {
-                continue;
-            }
-            let at = match step {
-                Some(step) => {
-                    push(&mut self.listing.steps, (parent, step))?;
-                    self.listing.steps.len()
-                }
-                None => 0,
-            };
-            match into {
-                Branches::Tensor(tensor) => self.tensor(node, at, tensor)?,
-                Branches::Damaged => self.add(node, at, None)?,
-                Branches::Array => {
-                    self.listing.arrays.push(self.listing.found.len());
-                    self.list(node, at, None)?;
-                }
-                Branches::Sequence | Branches::Set | Branches::Mapping | Branches::Object => {}
-            }
-            collect(value, &into, &mut children)?;
-            if repeated {
-                self.repeats = self.repeats.saturating_sub(children.len().saturating_add(1));
-            }
-            children.retain(|&(_, child)| branches(document, child).is_some());
-            if !children.is_empty() {
-                self.mark_open(node, true);
-                reserve(&mut tasks, children.len().saturating_add(1))?;
-                tasks.push(Task::Leave(node));
-                tasks.extend(children.drain(..).rev().map(|(step, node)| Task::Enter {
-                    node,
-                    parent: at,
-                    step: Some(step),
-                }));
+        self.enter(from, None)?;
+        while let Some(&Parent { node, at, children }) = self.parents.last() {
+            if self.pending.len() > children
+                && let Some((step, child)) = self.pending.pop()
+            {
+                self.enter(child, Some((at, step)))?;
+            } else {
+                self.mark(node, Visit::Over);
+                self.parents.pop();
             }
         }
         Ok(())
     }
 
-    fn tensor(&mut self, node: NodeId, at: usize, tensor: &Tensor) -> Result<()> {
-        self.add(node, at, None)?;
-        for (place, (name, _)) in tensor.parts().enumerate() {
-            let step = match name {
-                Cow::Borrowed(name) => Step::Part(name),
-                Cow::Owned(_) => Step::Component(place),
-            };
-            push(&mut self.listing.steps, (at, step))?;
-            self.add(node, self.listing.steps.len(), Some(place))?;
+    /// Walks into a value, by a step of its parent's unless it is the root.
+    fn enter(&mut self, node: NodeId, by: Option<(u32, Step)>) -> Result<()> {
+        let document = self.document;
+        let Some(into) = branches(document, node) else { return Ok(()) };
+        let repeated = self.meet(node);
+        let is_open = self.visits.get(node.place()).is_none_or(|visit| *visit == Visit::Open);
+        if is_open || (repeated && self.repeats == 0) {
+            return Ok(());
+        }
+        let at = by.map_or(Ok(0), |step| self.step(step))?;
+        match into {
+            Branches::Tensor(tensor) => self.tensor(node, at, tensor)?,
+            Branches::Damaged => self.add(node, at)?,
+            Branches::Array => {
+                let place = self.list(node, at)?;
+                push(&mut self.listing.arrays, place)?;
+            }
+            Branches::Sequence | Branches::Set | Branches::Mapping | Branches::Object => {}
+        }
+        let children = self.pending.len();
+        collect(Value { document, id: node }, &into, &mut self.pending)?;
+        let added = self.pending.get_mut(children..).unwrap_or_default();
+        if repeated {
+            self.repeats = self.repeats.saturating_sub(added.len().saturating_add(1));
+        }
+        if !added.is_empty() {
+            added.reverse();
+            self.mark(node, Visit::Open);
+            push(&mut self.parents, Parent { node, at, children })?;
         }
         Ok(())
     }
 
-    fn add(&mut self, node: NodeId, step: usize, part: Option<usize>) -> Result<()> {
-        self.listing.tensors.push(self.listing.found.len());
-        self.list(node, step, part)
+    /// Adds a step to the tree.
+    fn step(&mut self, step: (u32, Step)) -> Result<u32> {
+        push(&mut self.listing.steps, step)?;
+        number(self.listing.steps.len())
     }
 
-    fn list(&mut self, node: NodeId, step: usize, part: Option<usize>) -> Result<()> {
-        let found = u64::try_from(self.listing.found.len()).unwrap_or(u64::MAX).saturating_add(1);
+    fn tensor(&mut self, node: NodeId, at: u32, tensor: &Tensor) -> Result<()> {
+        self.add(node, at)?;
+        for place in 0..tensor.parts().count() {
+            let step = self.step((at, Step::Part(node, number(place)?)))?;
+            self.add(node, step)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, node: NodeId, step: u32) -> Result<()> {
+        let place = self.list(node, step)?;
+        push(&mut self.listing.tensors, place)
+    }
+
+    /// The place of one more that was found.
+    fn list(&mut self, node: NodeId, step: u32) -> Result<u32> {
+        let place = number(self.listing.found.len())?;
+        let found = u64::from(place).saturating_add(1);
         limits::check("the number of paths to tensors", "tensors_listed", found, self.limits.tensors_listed)?;
         self.write_name(step)?;
         let name_end = self.listing.names.len();
-        push(&mut self.listing.found, Found { step, name_end, node, part })
+        push(&mut self.listing.found, Found { step, node, name_end })?;
+        Ok(place)
     }
 
     /// Appends the name at a step to the names: the path's elements joined by dots.
-    fn write_name(&mut self, step: usize) -> Result<()> {
-        let Self { document, listing, chain, limits, .. } = self;
+    fn write_name(&mut self, step: u32) -> Result<()> {
+        let Self { document, listing: Listing { steps, names, .. }, chain, limits, .. } = self;
         chain.clear();
-        chain.extend(upwards(&listing.steps, step));
+        chain.extend(upwards(steps, step));
         for (place, &step) in chain.iter().rev().enumerate() {
             if place > 0 {
-                listing.names.push('.');
+                names.push('.');
             }
-            if let Some((_, step)) = listing.steps.get(step) {
-                if let Step::Key(key) = step {
-                    make_room_for(&mut listing.names, document.graph.str(*key).map_or(0, str::len))?;
-                }
-                write_step(document, *step, &mut listing.names);
-            }
-            let bytes = u64::try_from(listing.names.len()).unwrap_or(u64::MAX);
+            write_step(document, step, names)?;
+            let bytes = u64::try_from(names.len()).unwrap_or(u64::MAX);
             limits::check("the names of all tensors in bytes", "names_bytes", bytes, limits.names_bytes)?;
         }
         Ok(())
@@ -262,9 +275,14 @@ impl Walk<'_> {
 
     /// Notes that a node is walked into, and what it was made from; says whether any of them was before.
     fn meet(&mut self, node: NodeId) -> bool {
-        let Self { document, seen, .. } = self;
-        let mut note =
-            |node: NodeId| seen.get_mut(node.place()).is_some_and(|seen| std::mem::replace(seen, true));
+        let Self { document, visits, .. } = self;
+        let mut note = |node: NodeId| match visits.get_mut(node.place()) {
+            Some(visit @ Visit::Never) => {
+                *visit = Visit::Over;
+                false
+            }
+            visit => visit.is_some(),
+        };
         let mut met = note(node);
         let Some((object, meaning)) = document.meaning(node) else { return met };
         // Empty tuples are made from nothing, and shared by many.
@@ -290,11 +308,15 @@ impl Walk<'_> {
         met
     }
 
-    fn mark_open(&mut self, node: NodeId, state: bool) {
-        if let Some(open) = self.open.get_mut(node.place()) {
-            *open = state;
+    fn mark(&mut self, node: NodeId, visit: Visit) {
+        if let Some(old) = self.visits.get_mut(node.place()) {
+            *old = visit;
         }
     }
+}
+
+fn number(place: usize) -> Result<u32> {
+    u32::try_from(place).map_err(|_| Reason::Unsupported("2^32 paths or more".into()).into())
 }
 
 enum Branches<'v> {
@@ -319,7 +341,7 @@ fn branches(document: &Document, node: NodeId) -> Option<Branches<'_>> {
             None => Branches::Tensor(document.tensor(node)?),
         },
         Node::Object(_) => match document.meaning(node)?.1 {
-            Meaning::Tensor(_) => Branches::Tensor(document.tensor(node)?),
+            Meaning::Tensor(meaning) => Branches::Tensor(document.interpretation.tensors.get(meaning.place)?),
             Meaning::Deque { .. } => Branches::Sequence,
             Meaning::Set { .. } => Branches::Set,
             Meaning::Mapping { .. } => Branches::Mapping,
@@ -336,37 +358,18 @@ fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeI
     match branches {
         Branches::Array | Branches::Damaged => return Ok(()),
         Branches::Tensor(_) => {}
-        Branches::Sequence => {
-            extend(out, value.items().enumerate().map(|(index, item)| (Step::Index(index), item.id)))?
-        }
-        Branches::Set => {
-            extend(
-                out,
-                value.items().enumerate().map(|(index, item)| (Step::Numbered("#items", index), item.id)),
-            )?;
-        }
+        Branches::Sequence => in_turn(value.items(), Step::Index, out)?,
+        Branches::Set => in_turn(value.items(), Step::Item, out)?,
         Branches::Mapping => extend(out, value.entries().map(|(key, value)| (Step::Key(key.id), value.id)))?,
         Branches::Object => {
             match subclass(value) {
                 Some((inner, [class, state])) => {
-                    extend(
-                        out,
-                        inner
-                            .items()
-                            .enumerate()
-                            .map(|(index, arg)| (Step::Numbered("#args/0/#args", index), arg.id)),
-                    )?;
-                    extend(
-                        out,
-                        [(Step::Numbered("#args", 1), class.id), (Step::Numbered("#args", 2), state.id)],
-                    )?;
+                    in_turn(inner.items(), Step::InnerArg, out)?;
+                    extend(out, [(Step::Arg(1), class.id), (Step::Arg(2), state.id)])?;
                 }
-                None => extend(
-                    out,
-                    value.args().enumerate().map(|(index, arg)| (Step::Numbered("#args", index), arg.id)),
-                )?,
+                None => in_turn(value.args(), Step::Arg, out)?,
             }
-            extend(out, value.callable().map(|callable| (Step::Part("#callable"), callable.id)))?;
+            extend(out, value.callable().map(|callable| (Step::Callable, callable.id)))?;
             if let Some(kwargs) = value.kwargs() {
                 extend(out, kwargs.entries().map(|(key, value)| (Step::Keyword(key.id), value.id)))?;
             }
@@ -374,13 +377,10 @@ fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeI
                 if state.is_mapping() {
                     extend(out, state.entries().map(|(key, value)| (Step::Key(key.id), value.id)))?;
                 } else {
-                    push(out, (Step::Part("#state"), state.id))?;
+                    push(out, (Step::State, state.id))?;
                 }
             }
-            extend(
-                out,
-                value.appended().enumerate().map(|(index, item)| (Step::Numbered("#items", index), item.id)),
-            )?;
+            in_turn(value.appended(), Step::Item, out)?;
             extend(out, value.assigned().map(|(key, value)| (Step::Assigned(key.id), value.id)))?;
             return Ok(());
         }
@@ -390,8 +390,20 @@ fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeI
         extend(out, value.attributes().map(|(key, value)| (Step::Attribute(key.id), value.id)))?;
         // A state of a class's own making.
         if out.len() == before && !state.is_mapping() {
-            push(out, (Step::Part("#state"), state.id))?;
+            push(out, (Step::State, state.id))?;
         }
+    }
+    Ok(())
+}
+
+/// Members by their places.
+fn in_turn<'v>(
+    members: impl Iterator<Item = Value<'v>>,
+    step: fn(u32) -> Step,
+    out: &mut Vec<(Step, NodeId)>,
+) -> Result<()> {
+    for (place, member) in members.enumerate() {
+        push(out, (step(number(place)?), member.id))?;
     }
     Ok(())
 }
@@ -405,51 +417,57 @@ fn subclass(value: Value<'_>) -> Option<(Value<'_>, [Value<'_>; 2])> {
     Some((inner, [class, state]))
 }
 
-/// The places of the steps from one up to the root.
-fn upwards(steps: &[(usize, Step)], mut step: usize) -> impl Iterator<Item = usize> {
+/// The steps from one up to the root.
+fn upwards(steps: &[(u32, Step)], mut at: u32) -> impl Iterator<Item = Step> {
     std::iter::from_fn(move || {
-        let place = step.checked_sub(1)?;
-        step = steps.get(place)?.0;
-        Some(place)
+        let (parent, step) = steps.get(index(at.checked_sub(1)?))?;
+        at = *parent;
+        Some(*step)
     })
 }
 
-fn path(document: &Document, steps: &[(usize, Step)], step: usize) -> Vec<PathElement> {
-    let mut path: Vec<PathElement> = upwards(steps, step)
-        .filter_map(|place| steps.get(place))
-        .map(|&(_, step)| spell(document, step))
-        .collect();
+fn path(document: &Document, steps: &[(u32, Step)], step: u32) -> Vec<PathElement> {
+    let mut path: Vec<PathElement> = upwards(steps, step).map(|step| spell(document, step)).collect();
     path.reverse();
     path
 }
 
 /// Writes a step as [`spell`] spells it, the common ones without a copy.
-fn write_step(document: &Document, step: Step, out: &mut String) {
+fn write_step(document: &Document, step: Step, out: &mut String) -> Result<()> {
+    let key = match step {
+        Step::Key(key) => document.graph.str(key),
+        _ => None,
+    };
+    if let Some(text) = key {
+        make_room_for(out, text.len())?;
+        out.push_str(text);
+        return Ok(());
+    }
     let _ = match step {
-        Step::Key(key) => match document.graph.str(key) {
-            Some(text) => {
-                out.push_str(text);
-                Ok(())
-            }
-            None => write!(out, "{}", spell(document, step)),
-        },
         Step::Index(index) => write!(out, "{index}"),
         _ => write!(out, "{}", spell(document, step)),
     };
+    Ok(())
 }
 
 fn spell(document: &Document, step: Step) -> PathElement {
-    match step {
-        Step::Key(key) => spell_key(Value { document, id: key }),
-        Step::Attribute(key) => PathElement::Key(format!(".{}", spell_key(Value { document, id: key }))),
-        Step::Keyword(key) => PathElement::Key(format!("#kwargs/{}", spell_key(Value { document, id: key }))),
-        Step::Assigned(key) => PathElement::Key(format!("#dict/{}", spell_key(Value { document, id: key }))),
-        Step::Index(index) => PathElement::Index(i64::try_from(index).unwrap_or(i64::MAX)),
-        Step::Numbered(name, index) => PathElement::Key(format!("{name}/{index}")),
-        Step::Component(place) => PathElement::Key(format!("#component{place}")),
-        Step::Part(name) if name.starts_with('#') => PathElement::Key(name.to_owned()),
-        Step::Part(name) => PathElement::Key(format!("#{name}")),
-    }
+    let key = |id: NodeId| spell_key(Value { document, id });
+    PathElement::Key(match step {
+        Step::Key(id) => return key(id),
+        Step::Index(index) => return PathElement::Index(index.into()),
+        Step::Attribute(id) => format!(".{}", key(id)),
+        Step::Keyword(id) => format!("#kwargs/{}", key(id)),
+        Step::Assigned(id) => format!("#dict/{}", key(id)),
+        Step::Item(place) => format!("#items/{place}"),
+        Step::Arg(place) => format!("#args/{place}"),
+        Step::InnerArg(place) => format!("#args/0/#args/{place}"),
+        Step::Callable => "#callable".to_owned(),
+        Step::State => "#state".to_owned(),
+        Step::Part(tensor, place) => {
+            let part = document.tensor(tensor).and_then(|tensor| tensor.part(index(place)));
+            format!("#{}", part.map_or(Cow::Borrowed(""), |(name, _)| name))
+        }
+    })
 }
 
 fn spell_key(key: Value<'_>) -> PathElement {
@@ -497,7 +515,7 @@ impl<'c> Entry<'c> {
     pub fn tensor(self) -> Option<&'c Tensor> {
         let found = self.found()?;
         let tensor = self.document.tensor(found.node).or_else(|| self.document.array(found.node))?;
-        match found.part {
+        match self.part() {
             None => Some(tensor),
             Some(place) => tensor.part(place).map(|(_, part)| part),
         }
@@ -510,7 +528,14 @@ impl<'c> Entry<'c> {
 
     /// Whether it is a part (`#indices`, `#q_scales`) of the tensor before it.
     pub fn is_part(self) -> bool {
-        self.found().is_some_and(|found| found.part.is_some())
+        self.part().is_some()
+    }
+
+    fn part(self) -> Option<usize> {
+        match upwards(&self.listing.steps, self.found()?.step).next() {
+            Some(Step::Part(_, place)) => Some(index(place)),
+            _ => None,
+        }
     }
 
     /// The value, with the Python attributes of the tensor; that of the whole for a part.

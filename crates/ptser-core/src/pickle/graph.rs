@@ -164,7 +164,7 @@ impl Run {
 
 /// Every number in the graph fits `u32`, which fits `usize` wherever this crate compiles.
 #[inline]
-pub(super) fn index(number: u32) -> usize {
+pub(crate) fn index(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

@@ -18,7 +18,7 @@ mod writer;
 
 pub use encoding::Encoding;
 pub(crate) use extent::pickle_len;
-pub(crate) use graph::{Call, Graph, More, Node, NodeId, Object, Symbol, SymbolId};
+pub(crate) use graph::{Call, Graph, More, Node, NodeId, Object, Symbol, SymbolId, index};
 pub(crate) use machine::run;
 pub(crate) use scan::scan;
 pub(crate) use spelling::{Literals, spell};
