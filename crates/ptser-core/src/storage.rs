@@ -27,14 +27,13 @@ use crate::source::{MemorySource, Source};
 pub struct Storage(Arc<Inner<dyn Content>>);
 
 struct Inner<C: ?Sized> {
+    /// Empty where the content tells it.
     key: Box<str>,
     dtype: Option<DType>,
     nbytes: u64,
     location: Location,
     byte_order: ByteOrder,
     expanded_bytes: u64,
-    /// The storage that this one is a part of, and the byte that it begins with there.
-    whole: Option<(Storage, u64)>,
     content: C,
 }
 
@@ -70,6 +69,16 @@ pub(crate) trait Content: Send + Sync {
     /// The record's name, for messages.
     fn record(&self) -> &str;
 
+    /// The key, where the record's name has it.
+    fn key(&self) -> &str {
+        ""
+    }
+
+    /// The storage that this one is a part of, and the byte that it begins with there.
+    fn whole(&self) -> Option<(&Storage, u64)> {
+        None
+    }
+
     /// Whether there is a size and no bytes: a storage of the `meta` device.
     fn is_meta(&self) -> bool {
         false
@@ -93,6 +102,7 @@ pub(crate) trait Content: Send + Sync {
 
 /// What a container tells of a storage.
 pub(crate) struct Description {
+    /// Empty where the content tells it.
     pub(crate) key: Box<str>,
     pub(crate) dtype: Option<DType>,
     pub(crate) nbytes: u64,
@@ -103,7 +113,8 @@ pub(crate) struct Description {
 
 impl Storage {
     pub(crate) fn new(description: Description, content: impl Content + 'static) -> Self {
-        Self::made(description, content, None)
+        let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
+        Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content }))
     }
 
     /// A storage that is part of another from byte `start` on, as torch 0.3 wrote them. The caller has checked
@@ -114,8 +125,8 @@ impl Storage {
             Some((root, at)) => (root.clone(), at.saturating_add(start)),
             None => (whole, start),
         };
-        let content = Part { whole: whole.clone(), start, nbytes: description.nbytes };
-        Self::made(description, content, Some((whole, start)))
+        let content = Part { whole, start, nbytes: description.nbytes };
+        Self::new(description, content)
     }
 
     /// A storage whose bytes lie in the pickle itself, or were made from what does.
@@ -137,15 +148,10 @@ impl Storage {
         Self::new(description, Span { source: Arc::new(source), at: 0, nbytes, name: "in the pickle".into() })
     }
 
-    fn made(description: Description, content: impl Content + 'static, whole: Option<(Self, u64)>) -> Self {
-        let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
-        Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content, whole }))
-    }
-
     /// The bytes of this storage from `start` on, as a storage by itself. The caller has checked that they lie inside.
     pub(crate) fn cut(&self, start: u64, nbytes: u64) -> Self {
         let description = Description {
-            key: self.0.key.clone(),
+            key: self.key().into(),
             dtype: self.0.dtype,
             nbytes,
             location: self.0.location.clone(),
@@ -200,7 +206,7 @@ impl Storage {
     /// The storage that this one is a part of, and the byte that it begins with there; files of torch 0.3 have
     /// such parts.
     pub fn whole(&self) -> Option<(&Self, u64)> {
-        self.0.whole.as_ref().map(|(whole, start)| (whole, *start))
+        self.0.content.whole()
     }
 
     /// The byte that elements begin with, and their bytes, if they lie inside.
@@ -212,7 +218,10 @@ impl Storage {
 
     /// The key that the file gives it: `0`, `1`, … in zip archives.
     pub fn key(&self) -> &str {
-        &self.0.key
+        match &*self.0.key {
+            "" => self.0.content.key(),
+            key => key,
+        }
     }
 
     /// The element type of the storage class in the file, such as `FloatStorage`; `None` for an untyped storage.
@@ -506,8 +515,8 @@ impl Storage {
 
 impl fmt::Debug for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { key, dtype, nbytes, location, .. } = &*self.0;
-        let dtype = dtype.map_or("untyped", DType::name);
+        let Inner { dtype, nbytes, location, .. } = &*self.0;
+        let (key, dtype) = (self.key(), dtype.map_or("untyped", DType::name));
         write!(f, "Storage({key:?}, {dtype}, {nbytes} bytes, {location})")
     }
 }

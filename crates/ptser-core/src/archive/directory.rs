@@ -1,10 +1,12 @@
 //! The records of a zip archive: those below one root folder, found without regard to case as PyTorch does; refusal of
 //! ambiguous archives, and reads of stored records straight from the source.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::io::Read;
 use std::mem::MaybeUninit;
-use std::sync::OnceLock;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -48,14 +50,14 @@ pub(crate) struct Record {
     pub(crate) crc32: u32,
     pub(crate) compression: Compression,
     /// Bytes of its name with the root folder's, as they stand in its local header.
-    pub(super) name_len: u64,
+    pub(super) name_len: u16,
     pub(super) header_at: u64,
     /// Where the next record's local header begins, or the directory.
     pub(super) next_at: u64,
-    /// As the local header has it.
-    data_at: OnceLock<u64>,
+    /// As the local header has it; 0, where no content begins, until that is read.
+    data_at: AtomicU64,
     /// As the layout of PyTorch's writer has it, where that was asked for and agrees with the directory.
-    pub(super) computed_at: Option<u64>,
+    pub(super) computed_at: Option<NonZeroU64>,
 }
 
 /// How a record's bytes are stored.
@@ -63,8 +65,15 @@ pub(crate) struct Record {
 pub(crate) enum Compression {
     Stored,
     Deflated,
-    /// Anything that PyTorch cannot read either: a method number, or `encrypted`.
-    Unsupported(&'static str),
+    /// Anything that PyTorch cannot read either.
+    Unsupported(Obstacle),
+}
+
+/// Why a record cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    Encrypted,
+    Method,
 }
 
 pub(super) const LOCAL_HEADER_SIZE: u64 = 30;
@@ -99,7 +108,7 @@ impl Archive {
         reserve(&mut records, entries.at_most())?;
         let mut other_checkpoint = false;
         while let Some((entry, raw_name)) = entries.next()? {
-            let full = String::from_utf8_lossy(raw_name);
+            let full = text(raw_name);
             let Some((folder, name)) = full.split_once('/') else {
                 if root.is_none() {
                     return Err(Reason::Archive(format!(
@@ -160,6 +169,16 @@ impl Archive {
     }
 }
 
+impl Obstacle {
+    /// For messages.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Encrypted => "it is encrypted or a patch",
+            Self::Method => "its compression method is neither stored nor deflated",
+        }
+    }
+}
+
 impl Index {
     fn of(records: &[Record]) -> Result<Self> {
         let mut index = Self::default();
@@ -185,6 +204,11 @@ impl Index {
             |place: &usize| records.get(*place).is_some_and(|record| record.name.eq_ignore_ascii_case(name));
         self.places.find(hash(&self.hasher, name), is_it).copied()
     }
+}
+
+/// A name, at once where it is UTF-8, as it nearly always is.
+fn text(name: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(name).map_or_else(|_| String::from_utf8_lossy(name), Cow::Borrowed)
 }
 
 /// The same for names that differ in case alone.
@@ -220,10 +244,10 @@ impl Record {
     fn of(entry: central::Entry, name: &str, name_len: usize, directory_at: u64) -> Result<Self> {
         let central::Entry { flags, method, crc32, size, stored_size, header_at } = entry;
         let compression = match method {
-            _ if flags & ENCRYPTED != 0 => Compression::Unsupported("it is encrypted or a patch"),
+            _ if flags & ENCRYPTED != 0 => Compression::Unsupported(Obstacle::Encrypted),
             STORED => Compression::Stored,
             DEFLATED => Compression::Deflated,
-            _ => Compression::Unsupported("its compression method is neither stored nor deflated"),
+            _ => Compression::Unsupported(Obstacle::Method),
         };
         let end = header_at.checked_add(LOCAL_HEADER_SIZE).and_then(|at| at.checked_add(stored_size));
         if end.is_none_or(|end| end > directory_at) {
@@ -240,10 +264,10 @@ impl Record {
             stored_size,
             crc32,
             compression,
-            name_len: u64::try_from(name_len).unwrap_or(u64::MAX),
+            name_len: u16::try_from(name_len).unwrap_or(u16::MAX),
             header_at,
             next_at: directory_at,
-            data_at: OnceLock::new(),
+            data_at: AtomicU64::new(0),
             computed_at: None,
         })
     }
@@ -253,7 +277,7 @@ impl Record {
     /// # Errors
     /// As [`data_at`](Self::data_at).
     pub(crate) fn offset(&self, source: &dyn Source) -> Result<u64> {
-        self.computed_at.map_or_else(|| self.data_at(source), Ok)
+        self.computed_at.map_or_else(|| self.data_at(source), |at| Ok(at.get()))
     }
 
     /// The absolute offset of the first byte of content; reads the local header once.
@@ -262,8 +286,9 @@ impl Record {
     /// `Malformed` where the local header is not one, its lengths lead into the next record or the directory, or it says
     /// otherwise than what was computed.
     pub(crate) fn data_at(&self, source: &dyn Source) -> Result<u64> {
-        if let Some(at) = self.data_at.get() {
-            return Ok(*at);
+        let known = self.data_at.load(Ordering::Relaxed);
+        if known != 0 {
+            return Ok(known);
         }
         let mut header = [0_u8; 30];
         source.read_exact_at(&mut header, self.header_at)?;
@@ -280,7 +305,7 @@ impl Record {
         let at = [LOCAL_HEADER_SIZE, u64::from(name_len), u64::from(extra_len)]
             .into_iter()
             .fold(self.header_at, u64::saturating_add);
-        if let Some(computed) = self.computed_at.filter(|&computed| computed != at) {
+        if let Some(computed) = self.computed_at.filter(|computed| computed.get() != at) {
             return Err(Reason::Record(format!(
                 "its content begins at byte {at} of the file, and by PyTorch's layout at byte {computed}; \
                  open it without computed offsets"
@@ -290,7 +315,8 @@ impl Record {
         if at.saturating_add(self.stored_size) > self.next_at {
             return Err(Reason::Record("it reaches into what follows it in the file".into()).into());
         }
-        Ok(*self.data_at.get_or_init(|| at))
+        self.data_at.store(at, Ordering::Relaxed);
+        Ok(at)
     }
 
     /// The content where it lies, if it is stored and the source is memory.
@@ -358,7 +384,8 @@ impl Record {
     /// `Malformed` where it does not.
     pub(crate) fn check_local_header(&self, source: &dyn Source, root: &str) -> Result<()> {
         let name_at = self.header_at.saturating_add(LOCAL_HEADER_SIZE);
-        if name_at.saturating_add(self.name_len) > self.data_at(source)? {
+        let name_len = self.name_len.into();
+        if name_at.saturating_add(name_len) > self.data_at(source)? {
             return Err(Reason::Record("its local header has another name".into()).into());
         }
         let mut method = [0; 2];
@@ -368,7 +395,7 @@ impl Record {
             8 => Some(Compression::Deflated),
             _ => None,
         };
-        let mut name = vec![0; usize::try_from(self.name_len).unwrap_or(0)];
+        let mut name = vec![0; self.name_len.into()];
         source.read_exact_at(&mut name, name_at)?;
         if String::from_utf8_lossy(&name) != format!("{root}/{}", self.name) {
             return Err(Reason::Record("its local header has another name".into()).into());
@@ -422,8 +449,8 @@ impl Record {
         Reason::Record(format!("its deflated bytes do not inflate to its {size} bytes{why}")).into()
     }
 
-    fn unsupported(&self, why: &str) -> Error {
-        Reason::Unsupported(format!("record {}: {why}", self.name)).into()
+    fn unsupported(&self, why: Obstacle) -> Error {
+        Reason::Unsupported(format!("record {}: {}", self.name, why.text())).into()
     }
 
     fn inflate<'s>(&self, source: &'s dyn Source, data_at: u64) -> Result<impl Read + use<'s>> {

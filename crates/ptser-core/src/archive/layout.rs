@@ -1,6 +1,8 @@
 //! Where PyTorch's writer puts the content of records, told from the directory alone: PyTorch's
 //! `calculate_storage_offsets`.
 
+use std::num::NonZeroU64;
+
 use super::directory::{Archive, Compression, Record};
 use super::slot::Slot;
 
@@ -10,7 +12,7 @@ impl Archive {
     pub(crate) fn compute_offsets(&mut self, alignment: u64) {
         if let Some(offsets) = self.offsets(alignment) {
             for (record, offset) in self.records.iter_mut().zip(offsets) {
-                record.computed_at = Some(offset);
+                record.computed_at = NonZeroU64::new(offset);
             }
         }
     }
@@ -39,6 +41,6 @@ fn laid_out(record: &Record, start: u64, alignment: u64) -> Option<(u64, u64)> {
     }
     // The writer counts from the archive's first byte.
     let header_at = record.header_at.checked_sub(start)?;
-    let slot = Slot { header_at, name_len: record.name_len, size: record.size };
+    let slot = Slot { header_at, name_len: record.name_len.into(), size: record.size };
     Some((slot.data_at(alignment)?.checked_add(start)?, slot.end(alignment)?.checked_add(start)?))
 }

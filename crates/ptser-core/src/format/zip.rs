@@ -256,8 +256,9 @@ impl ZipStorages {
             check_size(reference, nbytes, storage.nbytes())?;
             return Ok(Given { storage: storage.clone(), is_new: false });
         }
+        let is_told = place.is_some_and(|place| self.key_at(place) == Some(key));
         let description = Description {
-            key: key.into(),
+            key: if is_told { "".into() } else { key.into() },
             dtype: reference.dtype,
             nbytes,
             location: reference.location.clone(),
@@ -282,11 +283,15 @@ impl ZipStorages {
 
     /// The place of the record of a storage.
     fn place(&mut self, key: &str) -> Option<usize> {
-        let next = self.file.archive.records().get(self.next);
-        let name = next.and_then(|record| record.name.strip_prefix(self.folder)?.strip_prefix('/'));
-        let place = if name == Some(key) { self.next } else { self.file.archive.place(&self.name(key))? };
+        let is_next = self.key_at(self.next) == Some(key);
+        let place = if is_next { self.next } else { self.file.archive.place(&self.name(key))? };
         self.next = place.saturating_add(1);
         Some(place)
+    }
+
+    /// The key of the storage whose record has a place, if it is one's.
+    fn key_at(&self, place: usize) -> Option<&str> {
+        self.file.archive.records().get(place)?.name.strip_prefix(self.folder)?.strip_prefix('/')
     }
 
     fn content(&mut self, place: usize, reference: &StorageRef<'_>, nbytes: u64) -> Result<RecordContent> {
@@ -299,7 +304,7 @@ impl ZipStorages {
         match record.compression {
             Compression::Stored => {}
             Compression::Deflated => self.inflation.add(record, &self.limits)?,
-            Compression::Unsupported(why) => return Err(Reason::Unsupported(why.into()).into()),
+            Compression::Unsupported(why) => return Err(Reason::Unsupported(why.text().into()).into()),
         }
         Ok(content)
     }
@@ -336,6 +341,11 @@ fn check_size(reference: &StorageRef<'_>, expected: u64, found: u64) -> Result<(
         .into())
 }
 
+/// The key in the name of a storage's record.
+fn key_in(record: &str) -> &str {
+    record.split_once('/').map_or("", |(_folder, key)| key)
+}
+
 /// A storage of the meta device.
 struct MetaContent {
     name: String,
@@ -366,6 +376,10 @@ impl Content for MetaContent {
 
     fn record(&self) -> &str {
         &self.name
+    }
+
+    fn key(&self) -> &str {
+        key_in(&self.name)
     }
 
     fn is_meta(&self) -> bool {
@@ -463,5 +477,9 @@ impl Content for RecordContent {
 
     fn record(&self) -> &str {
         self.record_of().map_or("", |record| &record.name)
+    }
+
+    fn key(&self) -> &str {
+        key_in(self.record())
     }
 }

@@ -44,6 +44,10 @@ impl Content for Part {
         self.whole.0.content.record()
     }
 
+    fn whole(&self) -> Option<(&Storage, u64)> {
+        Some((&self.whole, self.start))
+    }
+
     fn is_of_host(&self) -> bool {
         self.whole.0.content.is_of_host()
     }
