@@ -23,7 +23,11 @@ pub(crate) fn push<T>(vec: &mut Vec<T>, item: T) -> Result<()> {
 ///
 /// # Errors
 /// `Io` where memory is short.
+#[inline]
 pub(crate) fn reserve<T>(vec: &mut Vec<T>, more: usize) -> Result<()> {
+    if vec.capacity().saturating_sub(vec.len()) >= more {
+        return Ok(());
+    }
     vec.try_reserve(more).map_err(|_| short::<T>(vec.len().saturating_add(more)))
 }
 

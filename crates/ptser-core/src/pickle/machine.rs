@@ -137,7 +137,8 @@ impl<'p> Machine<'p> {
         }
     }
 
-    /// Does what an opcode asks for.
+    /// Does what an opcode asks for. Most opcodes are so small that a call would cost as much.
+    #[inline(always)]
     pub(super) fn step(&mut self, byte: u8) -> Result<()> {
         match byte {
             op::PROTO => self.proto(),

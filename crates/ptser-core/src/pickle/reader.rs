@@ -3,7 +3,7 @@
 use super::graph::Span;
 use crate::error::{Error, Reason, Result};
 
-/// A cursor that never reads past its end.
+/// A cursor that never reads past its end. What is read for nearly each opcode is inlined: a call costs more.
 pub(super) struct Reader<'p> {
     bytes: &'p [u8],
     position: usize,
@@ -30,7 +30,7 @@ impl<'p> Reader<'p> {
     }
 
     /// The next `len` bytes and where they lie.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, len: usize) -> Result<(&'p [u8], Span)> {
         let end = self.position.checked_add(len);
         let Some(bytes) = end.and_then(|end| self.bytes.get(self.position..end)) else {
@@ -47,7 +47,7 @@ impl<'p> Reader<'p> {
         self.take(usize::try_from(len).unwrap_or(usize::MAX))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let rest = self.bytes.get(self.position..).and_then(|rest| rest.first_chunk::<N>());
         let Some(array) = rest else { return Err(self.cut(N)) };
@@ -55,7 +55,7 @@ impl<'p> Reader<'p> {
         Ok(*array)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn byte(&mut self) -> Result<u8> {
         self.array().map(|[byte]| byte)
     }
@@ -65,12 +65,12 @@ impl<'p> Reader<'p> {
         self.array().map(u16::from_le_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn i32(&mut self) -> Result<i32> {
         self.array().map(i32::from_le_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn u32(&mut self) -> Result<u32> {
         self.array().map(u32::from_le_bytes)
     }
