@@ -3,11 +3,12 @@
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::layout;
+use crate::sizes::Sizes;
 use crate::storage::Storage;
 use crate::tensor::{Tensor, TensorKind};
 
 /// A tensor of a shape, not yet a view of anything.
-pub(crate) fn shaped(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) -> Result<Tensor> {
+pub(crate) fn shaped(dtype: DType, shape: Sizes, stride: Sizes) -> Result<Tensor> {
     if layout::numel(&shape).and_then(|numel| numel.checked_mul(dtype.element_size())).is_none() {
         return Err(overflow(&shape));
     }
@@ -19,7 +20,7 @@ pub(crate) fn overflow(shape: &[usize]) -> Error {
     Reason::Tensor(format!("the number of elements of shape {} overflows", brief(shape))).into()
 }
 
-pub(crate) fn unplaced(dtype: DType, shape: Box<[usize]>, stride: Box<[usize]>) -> Tensor {
+pub(crate) fn unplaced(dtype: DType, shape: Sizes, stride: Sizes) -> Tensor {
     Tensor {
         dtype,
         shape,

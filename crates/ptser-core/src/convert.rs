@@ -92,7 +92,7 @@ impl Tensor {
         let content = Cast { tensor: self.clone(), dtype, done: OnceLock::new() };
         let mut cast = self.clone();
         cast.dtype = dtype;
-        cast.stride = layout::contiguous_stride(&self.shape).into();
+        cast.stride = layout::contiguous_stride(&self.shape).as_slice().into();
         cast.storage_offset = 0;
         (cast.conj, cast.neg) = (false, false);
         cast.storage = Some(Storage::new(description, content));

@@ -37,6 +37,7 @@ mod repr;
 mod save;
 #[cfg(feature = "serde")]
 mod serialize;
+mod sizes;
 mod source;
 mod sparse;
 mod state_dict;

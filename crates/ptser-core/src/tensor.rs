@@ -11,6 +11,7 @@ use crate::error::{Error, Reason, Result};
 use crate::layout;
 use crate::limits;
 use crate::location::Location;
+use crate::sizes::Sizes;
 use crate::source::zeroed;
 use crate::sparse::IndexRule;
 use crate::storage::{Storage, fill_vec};
@@ -21,8 +22,8 @@ use crate::storage::{Storage, fill_vec};
 #[derive(Clone)]
 pub struct Tensor {
     pub(crate) dtype: DType,
-    pub(crate) shape: Box<[usize]>,
-    pub(crate) stride: Box<[usize]>,
+    pub(crate) shape: Sizes,
+    pub(crate) stride: Sizes,
     pub(crate) storage_offset: usize,
     pub(crate) storage: Option<Storage>,
     pub(crate) requires_grad: bool,
@@ -180,7 +181,7 @@ impl Tensor {
         stride: impl Into<Box<[usize]>>,
         storage_offset: usize,
     ) -> Result<Self> {
-        let (shape, stride) = (shape.into(), stride.into());
+        let (shape, stride) = (Sizes::from(shape.into()), Sizes::from(stride.into()));
         if shape.len() != stride.len() {
             let (sizes, strides) = (shape.len(), stride.len());
             return Err(Reason::Tensor(format!("{sizes} sizes and {strides} strides")).into());
@@ -516,10 +517,10 @@ fn negate<'b>(dtype: DType, mut bytes: impl DoubleEndedIterator<Item = &'b mut u
 
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tensor({}, {:?}", self.dtype, self.shape)?;
+        write!(f, "Tensor({}, {:?}", self.dtype, self.shape())?;
         match &self.kind {
             TensorKind::Strided if self.is_contiguous() => {}
-            TensorKind::Strided => write!(f, ", stride {:?}", self.stride)?,
+            TensorKind::Strided => write!(f, ", stride {:?}", self.stride())?,
             TensorKind::Meta => write!(f, ", meta")?,
             kind => write!(f, ", {kind:?}")?,
         }

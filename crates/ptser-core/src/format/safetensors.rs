@@ -51,8 +51,8 @@ pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits) -> Result<Document
             .filter(|&end| end <= source.size());
         let span = begin.zip(end).and_then(|(at, end)| Some((at, end.checked_sub(at)?)));
         let (at, nbytes) = span.ok_or_else(|| malformed("a tensor leaves the file").in_tensor(&name))?;
-        let stride = layout::contiguous_stride(&info.shape).into_boxed_slice();
-        let mut tensor = shaped(dtype, info.shape.clone().into_boxed_slice(), stride)
+        let stride = layout::contiguous_stride(&info.shape);
+        let mut tensor = shaped(dtype, info.shape.as_slice().into(), stride.as_slice().into())
             .map_err(|error| error.in_tensor(&name))?;
         if u64::try_from(tensor.nbytes()).ok() != Some(nbytes) {
             return Err(malformed("the bytes of a tensor are not those of its shape").in_tensor(&name));

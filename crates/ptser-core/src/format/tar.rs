@@ -14,6 +14,7 @@ use crate::layout;
 use crate::limits::{self, Limits};
 use crate::location::Location;
 use crate::pickle::{Graph, Node, NodeId};
+use crate::sizes::Sizes;
 use crate::source::Source;
 use crate::storage::{Description, Span, Storage, element_bytes};
 use crate::tar::{self, Member};
@@ -145,7 +146,7 @@ impl TarFile {
     }
 
     fn tensor(&self, view: View, storage: Option<&str>) -> Result<Tensor> {
-        let dims = |numbers: &[i64], what: &str| -> Result<Box<[usize]>> {
+        let dims = |numbers: &[i64], what: &str| -> Result<Sizes> {
             numbers.iter().map(|&number| index(number, what)).collect()
         };
         let shape = dims(&view.shape, "size")?;
@@ -155,7 +156,7 @@ impl TarFile {
             // A tensor that never had a storage.
             let tensor = shaped(DType::Float32, shape, stride)?;
             return if layout::numel(&tensor.shape) == Some(0) || tensor.shape.is_empty() {
-                Ok(Tensor { shape: Box::new([0]), stride: Box::new([1]), ..tensor })
+                Ok(Tensor { shape: [0].into(), stride: [1].into(), ..tensor })
             } else {
                 Err(malformed("a tensor with elements and without a storage".into()))
             };

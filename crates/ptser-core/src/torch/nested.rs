@@ -10,6 +10,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::number::Number;
 use crate::pickle::{Node, NodeId};
+use crate::sizes::Sizes;
 use crate::tensor::{Nested, Tensor, TensorKind};
 
 impl Reading<'_> {
@@ -33,7 +34,7 @@ impl Reading<'_> {
             }
         };
         let offsets = match self.graph.node(offsets) {
-            Node::List(_) | Node::Tuple(_) => self.indices(offsets, "storage offset")?.into_vec(),
+            Node::List(_) | Node::Tuple(_) => self.indices(offsets, "storage offset")?,
             _ => self.indexes(self.part(offsets)?)?,
         };
         if offsets.len() != count {
@@ -46,7 +47,7 @@ impl Reading<'_> {
         for (place, &offset) in offsets.iter().enumerate() {
             let row = |all: &[usize]| {
                 let start = place.checked_mul(dims)?;
-                all.get(start..start.checked_add(dims)?).map(Box::from)
+                all.get(start..start.checked_add(dims)?).map(Sizes::from)
             };
             let (Some(shape), Some(stride)) = (row(&sizes), row(&strides)) else {
                 return Err(wrong(format!("no sizes of component {place}")));
@@ -59,7 +60,7 @@ impl Reading<'_> {
             let (storage, kind) = (buffer.storage.clone(), buffer.kind.clone());
             components.push(Tensor { storage_offset, storage, kind, ..shaped(buffer.dtype, shape, stride)? });
         }
-        let mut tensor = unplaced(buffer.dtype, Box::new([count]), Box::new([]));
+        let mut tensor = unplaced(buffer.dtype, [count].into(), [].into());
         tensor.requires_grad = buffer.requires_grad;
         tensor.kind = TensorKind::Nested(Arc::new(Nested { buffer: buffer.clone(), components }));
         Ok(tensor)

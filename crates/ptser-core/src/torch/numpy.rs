@@ -9,6 +9,7 @@ use crate::error::{Error, Reason, Result};
 use crate::layout;
 use crate::number::Number;
 use crate::pickle::{Node, NodeId, Object};
+use crate::sizes::Sizes;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
 
@@ -82,8 +83,11 @@ impl Reading<'_> {
         let nbytes = layout::numel(&shape).and_then(|numel| numel.checked_mul(dtype.element_size()));
         let nbytes = nbytes.ok_or_else(|| overflow(&shape))?;
         let bytes = self.array_bytes(parts.bytes, nbytes)?;
-        let stride =
-            if parts.fortran { fortran_stride(&shape) } else { layout::contiguous_stride(&shape).into() };
+        let stride = if parts.fortran {
+            fortran_stride(&shape)
+        } else {
+            layout::contiguous_stride(&shape).as_slice().into()
+        };
         let storage = Storage::in_memory(Some(dtype), order, bytes);
         check_inside(&storage, dtype, &shape, &stride, 0)?;
         let array = Tensor { storage: Some(storage), ..shaped(dtype, shape, stride)? };
@@ -236,7 +240,7 @@ pub(super) fn latin1(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The first index runs fastest.
-fn fortran_stride(shape: &[usize]) -> Box<[usize]> {
+fn fortran_stride(shape: &[usize]) -> Sizes {
     let mut step = 1_usize;
     let strides = shape.iter().map(|&size| {
         let stride = step;

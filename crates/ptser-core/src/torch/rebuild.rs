@@ -10,13 +10,11 @@ use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
 use crate::pickle::{Node, NodeId, Object};
+use crate::sizes::Sizes;
 use crate::tensor::{Quantized, QuantizedParameter, Tensor, TensorKind};
 
 /// PyTorch's operators take tensors of at most so many dimensions.
 const DIMENSIONS_MAX: usize = 64;
-
-/// Sizes or strides.
-type Dims = Box<[usize]>;
 
 impl Reading<'_> {
     /// The meaning of a rebuild function's call.
@@ -154,7 +152,7 @@ impl Reading<'_> {
             return Err(self.wrong_args("a tensor class", args));
         }
         let tensor = match object.more.as_deref().and_then(|more| more.states.last()) {
-            None => shaped(dtype.unwrap_or(DType::Float32), Box::new([0]), Box::new([1]))?,
+            None => shaped(dtype.unwrap_or(DType::Float32), [0].into(), [1].into())?,
             Some(&state) => {
                 let Some(&[storage, offset, size, stride]) = self.graph.tuple(state) else {
                     return Err(self.wrong(state, "(storage, storage_offset, size, stride)"));
@@ -268,7 +266,7 @@ impl Reading<'_> {
         Ok(tensor)
     }
 
-    fn shape_and_stride(&self, size: NodeId, stride: NodeId) -> Result<(Dims, Dims)> {
+    fn shape_and_stride(&self, size: NodeId, stride: NodeId) -> Result<(Sizes, Sizes)> {
         let shape = self.dims(size, "size")?;
         let stride = self.dims(stride, "stride")?;
         if shape.len() != stride.len() {
@@ -279,7 +277,7 @@ impl Reading<'_> {
     }
 
     /// A tuple, list or `torch.Size` of integers from zero up.
-    pub(super) fn dims(&self, id: NodeId, what: &str) -> Result<Dims> {
+    pub(super) fn dims(&self, id: NodeId, what: &str) -> Result<Sizes> {
         let id = match self.meaning_of(id) {
             Some(Meaning::Size(sizes)) => *sizes,
             _ => id,
@@ -299,14 +297,10 @@ impl Reading<'_> {
     }
 
     /// Integers from zero up, however many.
-    pub(super) fn indices(&self, id: NodeId, what: &str) -> Result<Box<[usize]>> {
+    pub(super) fn indices<T: FromIterator<usize>>(&self, id: NodeId, what: &str) -> Result<T> {
         let members = self.graph.members(id);
         self.charge(members.len())?;
-        let mut indices = Vec::with_capacity(members.len());
-        for &index in members {
-            indices.push(self.index(index, what)?);
-        }
-        Ok(indices.into())
+        members.iter().map(|&index| self.index(index, what)).collect()
     }
 
     #[inline]

@@ -86,7 +86,7 @@ impl Reading<'_> {
         let values = tensors.last().map(|(_, values)| (values.dtype, values.requires_grad));
         let (dtype, requires_grad) = values.unwrap_or((DType::Float32, false));
         rule_indices(layout, &shape, &mut tensors)?;
-        let mut tensor = unplaced(dtype, shape, Box::new([]));
+        let mut tensor = unplaced(dtype, shape, [].into());
         // Of the whole nothing is said; PyTorch makes it of its values, which pass theirs on.
         tensor.requires_grad = requires_grad;
         tensor.kind = TensorKind::Sparse(Arc::new(Sparse { layout, parts: tensors, is_coalesced }));
