@@ -223,9 +223,18 @@ fn hash(hasher: &RandomState, name: &str) -> u64 {
 /// Two records over the same bytes are how a small file claims to be a large one. What the lengths in their local
 /// headers say is looked at when these are read.
 fn refuse_overlaps(records: &mut [Record]) -> Result<()> {
+    let key = |record: &Record| (record.header_at, record.stored_size);
+    // As every writer has them.
+    if records.is_sorted_by_key(key) {
+        return settle_ends(records.iter_mut());
+    }
     let mut order: Vec<&mut Record> = records.iter_mut().collect();
-    order.sort_by_key(|record| (record.header_at, record.stored_size));
-    let mut order = order.into_iter();
+    order.sort_by_key(|record| key(record));
+    settle_ends(order.into_iter())
+}
+
+/// Notes where the next record begins, of records in the order of their headers.
+fn settle_ends<'r>(mut order: impl Iterator<Item = &'r mut Record>) -> Result<()> {
     let Some(mut record) = order.next() else { return Ok(()) };
     for next in order {
         let end = record.header_at.saturating_add(LOCAL_HEADER_SIZE).saturating_add(record.stored_size);

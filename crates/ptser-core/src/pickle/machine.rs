@@ -249,7 +249,7 @@ impl<'p> Machine<'p> {
 
     // Stack and arena.
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, node: Node) -> Result<()> {
         let id = NodeId::at(self.nodes.len())?;
         self.count_one_more()?;
@@ -258,7 +258,7 @@ impl<'p> Machine<'p> {
     }
 
     /// Pushes what is there already, which takes room in whatever it becomes part of.
-    #[inline]
+    #[inline(always)]
     fn push_again(&mut self, id: NodeId) -> Result<()> {
         self.count_one_more()?;
         self.repeated = self.repeated.saturating_add(1);
@@ -277,7 +277,7 @@ impl<'p> Machine<'p> {
     }
 
     /// Pushes one of the values that Python has once.
-    #[inline]
+    #[inline(always)]
     fn push_one(&mut self, one: One) -> Result<()> {
         let place = usize::from(match one {
             One::Int(int) => u16::from(int),
@@ -346,7 +346,7 @@ impl<'p> Machine<'p> {
         Ok(height.min(self.stack.len()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, key: u64) -> Result<()> {
         let id = self.top()?;
         self.memo.put(key, id)
