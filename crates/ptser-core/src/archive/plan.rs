@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) directory_size: u64,
 }
 
+/// The end records: zip64, its locator, and the old one.
+const ENDS: u64 = 56 + 20 + 22;
 /// The alignments that can be written: padding and zip64 field together count in 16 bits, whatever the record.
 pub(crate) const ALIGNMENTS: RangeInclusive<u64> = 1..=65_496;
 /// The directory's size stands in 32 bits.
@@ -73,6 +75,11 @@ impl Plan {
         }
         let root_len = root.len().saturating_add(1);
         Ok(Self { records: planned, names, root_len, directory_at: header_at, directory_size })
+    }
+
+    /// Bytes of the whole archive.
+    pub(crate) fn len(&self) -> u64 {
+        self.directory_at.saturating_add(self.directory_size).saturating_add(ENDS)
     }
 
     /// A record's name with the root folder.
