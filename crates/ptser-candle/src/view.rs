@@ -55,6 +55,11 @@ pub(crate) fn as_strided(
     stride: &[usize],
     offset: usize,
 ) -> Result<Option<Tensor>> {
+    let of_base = base.layout();
+    if of_base.dims() == size && of_base.stride() == stride && of_base.start_offset() == offset {
+        // as most tensors are: all of their storage
+        return Ok(Some(base.detach()));
+    }
     let request = Request::check(base, size, stride, offset)?;
     // candle records an unfold as a reshape, and the gradient of that one is an error
     let base = base.detach();
@@ -83,8 +88,7 @@ pub(crate) fn storage_key(tensor: &Tensor) -> usize {
 /// place; PyTorch lets it start anywhere.
 fn row_major(base: &Tensor, request: &Request<'_>) -> Result<Tensor> {
     let start = request.offset.min(request.storage_len);
-    let flat = base.narrow(0, start, request.elem_count)?;
-    if flat.dims() == request.size { Ok(flat) } else { flat.reshape(request.size) }
+    base.narrow(0, start, request.elem_count)?.reshape(request.size)
 }
 
 /// Gives the view if it is the one asked for. Its storage is compared too: where candle's reshape cannot view, it
