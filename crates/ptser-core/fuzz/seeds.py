@@ -42,4 +42,6 @@ def main(folder):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit("usage: seeds.py FOLDER")
     main(sys.argv[1])
