@@ -116,7 +116,8 @@ fn saves(table: &mut Table, folder: &Path) -> Outcome<()> {
     // Each parameter and both its moments.
     let sizes = vars.iter().flat_map(|(_, var)| [4 * var.elem_count(); 3]);
     let from: Vec<Vec<u8>> = sizes.map(|size| vec![1; size]).collect();
-    let mut to = from.clone();
+    let mut fresh_times = Vec::new();
+    let mut to = timed(&mut fresh_times, || from.clone());
     let (mut copy_times, mut save_times, mut wait_times) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..RUNS {
         timed(&mut copy_times, || {
@@ -134,6 +135,7 @@ fn saves(table: &mut Table, folder: &Path) -> Outcome<()> {
     checkpoints.finish()?;
     let copy = median(copy_times);
     row(table, "one copy of parameters and moments", copy, copy);
+    row(table, "one copy into fresh memory", fresh_times.first().map_or(0.0, milliseconds), copy);
     row(table, "save in the background: first call", save_times.first().map_or(0.0, milliseconds), copy);
     row(table, "save in the background: later calls", median(save_times.split_off(1)), copy);
     row(table, "the saving itself, meanwhile", median(wait_times), copy);
