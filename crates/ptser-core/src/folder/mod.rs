@@ -15,7 +15,7 @@ pub use self::name::Saved;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::load::LoadOptions;
-use crate::save::{SaveOptions, Saveable};
+use crate::save::{SaveOptions, Saveable, sync_folder};
 use crate::verify::{Checksum, Verification};
 
 /// A folder of the checkpoints of one run, a file for each step that was saved.
@@ -265,12 +265,9 @@ const LOOKS_MAX: u32 = 10;
 
 /// Has a file, and its name in the folder, reach the disk.
 fn settle(path: &Path, folder: &Path) -> Result<()> {
-    let sync = |path: &Path| {
-        let synced = fs::File::open(path).and_then(|file| file.sync_all());
-        synced.map_err(|error| Error::from(error).in_file(path))
-    };
-    sync(path)?;
-    if cfg!(unix) { sync(folder) } else { Ok(()) }
+    let file = fs::File::open(path).and_then(|file| file.sync_all());
+    file.map_err(|error| Error::from(error).in_file(path))?;
+    sync_folder(folder).map_err(|error| Error::from(error).in_file(folder))
 }
 
 /// Removes a file, which somebody else may have removed already.

@@ -1,6 +1,6 @@
 //! Saves as a zip archive: which records there are, in PyTorch's order.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 
 use super::payload::Payload;
 use super::sink::Sink;
@@ -78,9 +78,7 @@ pub(super) fn write(
     let mut crcs = Vec::with_capacity(plan.records.len());
     let mut fields = Vec::new();
     for (Record { content, .. }, planned) in records.zip(&plan.records) {
-        fields.clear();
-        local_header(&plan, planned, &mut fields);
-        sink.write_all(&fields)?;
+        put(&mut sink, &mut fields, |out| local_header(&plan, planned, out))?;
         let checked = match content {
             Content::Storage(_) => data == Data::Checked,
             Content::Bytes(_) | Content::Id => crc32,
@@ -108,9 +106,7 @@ pub(super) fn write(
             id.crc(number);
         }
         let crc = crc.map_or(0, Payload::finish);
-        fields.clear();
-        descriptor(planned, crc, &mut fields);
-        sink.write_all(&fields)?;
+        put(&mut sink, &mut fields, |out| descriptor(planned, crc, out))?;
         if planned.slot.size > 0 {
             id.crc(crc);
         }
@@ -118,15 +114,18 @@ pub(super) fn write(
         crcs.push(crc);
     }
     for (planned, crc) in plan.records.iter().zip(crcs) {
-        fields.clear();
-        directory_entry(&plan, planned, crc, &mut fields);
-        sink.write_all(&fields)?;
+        put(&mut sink, &mut fields, |out| directory_entry(&plan, planned, crc, out))?;
     }
-    fields.clear();
-    end_records(&plan, &mut fields);
-    sink.write_all(&fields)?;
+    put(&mut sink, &mut fields, |out| end_records(&plan, out))?;
     sink.flush()?;
     Ok(())
+}
+
+/// Writes fields, in a buffer that is used again.
+fn put(sink: &mut impl Write, buffer: &mut Vec<u8>, fields: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+    buffer.clear();
+    fields(buffer);
+    sink.write_all(buffer)
 }
 
 fn records<'c>(

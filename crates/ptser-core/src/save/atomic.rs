@@ -16,7 +16,7 @@ pub(super) fn replace(
 ) -> Result<()> {
     let replacement = Replacement::new(path, durable)?;
     write(&replacement)?;
-    replacement.place()
+    replacement.publish()
 }
 
 /// A file that takes its place when it is whole: until it is published, what is at the path stays, and nothing is left
@@ -80,12 +80,12 @@ impl Replacement {
     }
 
     /// Makes room for so many bytes, of which none is written yet, where the file system can: a disk that is too full
-    /// is known before the work, and what is written finds its place faster.
+    /// is known before the work, and what is written finds its place faster. Small files need none.
     ///
     /// # Errors
     /// `Io` where there is no room.
     pub fn reserve(&self, len: u64) -> Result<()> {
-        if len > 0 && !self.is_stream() {
+        if len >= LARGE && !self.is_stream() {
             reserve(self.file(), len)?;
         }
         Ok(())
@@ -96,10 +96,6 @@ impl Replacement {
     /// # Errors
     /// `Io`.
     pub fn publish(self) -> Result<()> {
-        self.place()
-    }
-
-    fn place(self) -> Result<()> {
         let Place::File { draft, path, permissions } = self.place else { return Ok(()) };
         if let Some(permissions) = permissions {
             draft.file().set_permissions(permissions)?;
@@ -131,6 +127,9 @@ impl Write for &Replacement {
         self.file().flush()
     }
 }
+
+/// Bytes of a file that room is made for.
+const LARGE: u64 = 1 << 20;
 
 /// Has the file system find the blocks of a file, of which it then has that length.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -322,7 +321,7 @@ fn remove_abandoned(draft: &Path) -> bool {
 }
 
 /// Makes sure that a new name outlives a power failure.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};

@@ -13,6 +13,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub use self::atomic::Replacement;
+pub(crate) use self::atomic::sync_folder;
 use self::root::root_of;
 use self::sink::{Sink, Stream};
 use crate::archive::ALIGNMENTS;

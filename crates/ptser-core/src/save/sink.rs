@@ -50,8 +50,7 @@ fn write_zeros(sink: &mut impl Write, mut len: u64) -> io::Result<()> {
 /// What is skipped is a hole where the file system has such; pipes and devices have none.
 impl Sink for &Replacement {
     fn expect(&mut self, len: u64) -> Result<()> {
-        // Small files find their blocks fast enough.
-        if len < 1 << 20 { Ok(()) } else { self.reserve(len) }
+        self.reserve(len)
     }
 
     fn skip(&mut self, len: u64) -> io::Result<()> {
