@@ -1,6 +1,6 @@
 //! One step of one parameter: on the host in its memory, in one pass; elsewhere by `operations`.
 
-use candle_core::{DType, Device, Layout, Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use half::{bf16, f16};
 
 use super::kernel::{self, AdamSlices, AdamStep, SgdSlices, SgdStep};
@@ -123,15 +123,15 @@ fn in_memory<E: Element>(
     tensors: &[&Tensor],
     then: impl Fn(&[E], Vec<&mut [E]>) -> Result<()>,
 ) -> Result<()> {
-    let layouts: Vec<Layout> = tensors.iter().map(|tensor| tensor.layout().clone()).collect();
     let (storage, layout) = grad.storage_and_layout();
     let candle_core::Storage::Cpu(storage) = &*storage else {
         bail!("optimizer step: the gradient is on another device than its parameter")
     };
     let grad = elements::<E>(storage, layout)?;
     with_storages(tensors, &mut |storages| {
-        let slices = storages.iter_mut().zip(&layouts);
-        then(grad, slices.map(|(storage, layout)| elements_mut::<E>(storage, layout)).collect::<Result<_>>()?)
+        let slices = storages.iter_mut().zip(tensors);
+        let slices = slices.map(|(storage, tensor)| elements_mut::<E>(storage, tensor.layout()));
+        then(grad, slices.collect::<Result<_>>()?)
     })
 }
 

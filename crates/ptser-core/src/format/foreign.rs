@@ -9,6 +9,7 @@ use crate::error::{Error, Reason, printable};
 use crate::limits::Limits;
 use crate::source::{Cursor, MemorySource, Source};
 use crate::storage::fill_vec;
+use crate::tar;
 
 /// Where the bytes stand, what they are, and what they say.
 const KNOWN: &[(usize, &[u8], &str)] = &[
@@ -140,7 +141,7 @@ fn gzip(source: &dyn Source) -> String {
     let mut head = Vec::new();
     // A short or damaged file gives less.
     let _ = flate2::read::GzDecoder::new(Cursor::new(source)).take(HEAD).read_to_end(&mut head);
-    let inside = if head.get(257..).is_some_and(|rest| rest.starts_with(b"ustar")) {
+    let inside = if tar::begins(&head) {
         return "this is a tar archive compressed by gzip (.tar.gz); unpack it first (tar xzf)".into();
     } else if head.starts_with(b"PK\x03\x04") {
         ", and what is inside begins like a checkpoint of torch 1.6 or later"

@@ -5,7 +5,7 @@ use super::legacy::LegacyStream;
 use crate::error::{ErrorKind, Reason, Result};
 use crate::limits::Limits;
 use crate::source::Source;
-use crate::{archive, pickle};
+use crate::{archive, pickle, tar};
 
 /// The containers that are recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +17,6 @@ pub(crate) enum Sniffed {
     /// A pickle without a checkpoint around it.
     Pickle,
 }
-
-/// Where a tar archive has its magic word.
-const TAR_MAGIC_AT: usize = 257;
 
 /// What the file is.
 ///
@@ -34,9 +31,7 @@ pub(crate) fn sniff(source: &dyn Source, limits: &Limits) -> Result<Sniffed> {
     if is_safetensors(&head, source.size()) {
         return Ok(Sniffed::Safetensors);
     }
-    // A pickle may have that word there too, and no name of a file begins as one.
-    let has_magic = head.get(TAR_MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar"));
-    if has_magic && !head.starts_with(b"\x80") {
+    if tar::begins(&head) {
         return Ok(Sniffed::Tar);
     }
     let named = foreign::name(&head, source);

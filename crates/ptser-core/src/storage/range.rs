@@ -20,12 +20,7 @@ impl Content for Part {
     }
 
     fn bytes(&self) -> Result<Option<&[u8]>> {
-        let start = usize::try_from(self.start).ok();
-        let len = usize::try_from(self.nbytes).ok();
-        let bytes = self.whole.0.content.bytes()?;
-        Ok(bytes
-            .zip(start.zip(len))
-            .and_then(|(bytes, (start, len))| bytes.get(start..start.checked_add(len)?)))
+        Ok(range(self.whole.0.content.bytes()?, self.start, self.nbytes))
     }
 
     fn is_mapped(&self) -> bool {
@@ -90,10 +85,7 @@ impl Content for Span {
     }
 
     fn bytes(&self) -> Result<Option<&[u8]>> {
-        let start = usize::try_from(self.at).ok();
-        let len = usize::try_from(self.nbytes).ok();
-        let all = self.source.bytes();
-        Ok(all.zip(start.zip(len)).and_then(|(all, (start, len))| all.get(start..start.checked_add(len)?)))
+        Ok(range(self.source.bytes(), self.at, self.nbytes))
     }
 
     fn is_mapped(&self) -> bool {
@@ -111,4 +103,10 @@ impl Content for Span {
     fn record(&self) -> &str {
         &self.name
     }
+}
+
+/// Some of the bytes, if they are there.
+fn range(bytes: Option<&[u8]>, start: u64, len: u64) -> Option<&[u8]> {
+    let (start, len) = (usize::try_from(start).ok()?, usize::try_from(len).ok()?);
+    bytes?.get(start..start.checked_add(len)?)
 }

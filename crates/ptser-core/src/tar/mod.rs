@@ -17,6 +17,16 @@ const BLOCK: u64 = 512;
 /// A checkpoint has four members; more headers than this are none of PyTorch's.
 const MEMBERS_MAX: usize = 10_000;
 
+/// Where an archive has its magic word.
+const MAGIC_AT: usize = 257;
+
+/// Whether a file that begins so is an archive. A pickle may have the magic word too, and no name of a file begins as a
+/// pickle.
+pub(crate) fn begins(head: &[u8]) -> bool {
+    let has_magic = head.get(MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar"));
+    has_magic && !head.starts_with(b"\x80")
+}
+
 /// Lists the regular files of an archive, up to its end marker.
 ///
 /// # Errors
