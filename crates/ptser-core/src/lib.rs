@@ -45,6 +45,7 @@ mod storage;
 mod suggest;
 mod tar;
 mod tensor;
+mod threads;
 mod torch;
 mod value;
 mod verify;

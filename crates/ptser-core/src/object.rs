@@ -167,18 +167,25 @@ impl Object {
 
     /// Every tensor in it, once for each object that is one.
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
-        let (mut found, mut seen) = (Vec::new(), HashSet::new());
-        let mut open = vec![self];
-        while let Some(object) = open.pop() {
-            if !seen.insert(Arc::as_ptr(&object.0).addr()) {
-                continue;
+        let tensor = |object: &Self| match &*object.0 {
+            Kind::Tensor { tensor, .. } => Some(tensor.clone()),
+            _ => None,
+        };
+        self.all().filter_map(tensor).collect()
+    }
+
+    /// Itself and every object in it, once each.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Self> {
+        let (mut seen, mut open) = (HashSet::new(), vec![self]);
+        std::iter::from_fn(move || {
+            loop {
+                let object = open.pop()?;
+                if seen.insert(Arc::as_ptr(&object.0).addr()) {
+                    open.extend(object.parts());
+                    return Some(object);
+                }
             }
-            if let Kind::Tensor { tensor, .. } = &*object.0 {
-                found.push(tensor.clone());
-            }
-            open.extend(object.parts());
-        }
-        found
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! An object over other storages than it was made with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -41,6 +41,17 @@ impl Object {
             open.extend(object.parts().map(|part| (part, false)));
         }
         copies.part(self)
+    }
+
+    /// The storages that [`with_storages`](Self::with_storages) asks for, once each.
+    pub(crate) fn storages(&self) -> Vec<Storage> {
+        let storage = |object: &Self| match &*object.0 {
+            Kind::Tensor { tensor, .. } => tensor.storage().cloned(),
+            Kind::Storage(storage, _) => Some(storage.clone()),
+            _ => None,
+        };
+        let mut seen = HashSet::new();
+        self.all().filter_map(storage).filter(|storage| seen.insert(storage.id())).collect()
     }
 
     /// What it holds directly.
@@ -131,6 +142,7 @@ mod tests {
             ("c", Object::tuple([view(1), Object::none()])),
             ("d", Object::storage(storage.clone(), Some(DType::UInt8))),
         ]);
+        assert_eq!(object.storages().len(), 1);
         let mut asked = 0;
         let copy = object
             .with_storages(|storage| {

@@ -272,6 +272,11 @@ impl Storage {
         self.0.content.file_offset().map_err(|error| self.blame(error))
     }
 
+    /// Whether its bytes stand in the file as they are; otherwise any of them may cost as much as all.
+    pub(crate) fn is_stored(&self) -> bool {
+        matches!(self.checkpoint_offset(), Ok(Some(_)))
+    }
+
     /// The bytes where they lie, as elements of `dtype` in the given order, if that takes no copy: the
     /// source is memory or a private mapping, the record is stored, and the order is the file's.
     ///

@@ -2,7 +2,6 @@
 //! must satisfy.
 
 use std::collections::HashSet;
-use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::Builder;
@@ -18,6 +17,7 @@ use crate::listing::Entry;
 use crate::memory::filled;
 use crate::source::Source;
 use crate::storage::Storage;
+use crate::threads;
 
 /// What became of reading all of a checkpoint.
 ///
@@ -142,7 +142,7 @@ impl Checkpoint {
                 refused = true;
                 return too_large.take();
             }
-            if let Some(storage) = tensor.storage().filter(|storage| !is_stored(storage)) {
+            if let Some(storage) = tensor.storage().filter(|storage| !storage.is_stored()) {
                 // Each look inflates it from its beginning.
                 inflated = inflated.saturating_add(storage.nbytes());
                 let allowed = self.limits().inflated_bytes;
@@ -155,11 +155,6 @@ impl Checkpoint {
         };
         self.entries().filter_map(|entry| Some(fault(entry)?.in_tensor(entry.name()))).collect()
     }
-}
-
-/// Whether a storage's bytes stand in the file as they are; what is deflated is read in one go.
-fn is_stored(storage: &Storage) -> bool {
-    matches!(storage.checkpoint_offset(), Ok(Some(_)))
 }
 
 /// Something to read from its first byte to its last.
@@ -178,8 +173,6 @@ struct Piece {
 /// Bytes that one thread reads before it looks for more work, and those that it holds.
 const PIECE: u64 = 64 << 20;
 const BLOCK: u64 = 1 << 20;
-/// Threads beyond these wait for the disk or the memory, and each has an arena of address space.
-const THREADS: usize = 4;
 
 impl Item<'_> {
     fn size(&self) -> u64 {
@@ -204,7 +197,7 @@ impl Item<'_> {
         let size = self.size();
         let whole = match self {
             Self::Record { record, .. } => record.compression != Compression::Stored,
-            Self::Storage(storage) => !is_stored(storage),
+            Self::Storage(storage) => !storage.is_stored(),
         };
         let len = if whole { size.max(1) } else { PIECE };
         let count = size.div_ceil(len).max(1);
@@ -236,7 +229,7 @@ impl Item<'_> {
             }
             Self::Storage(storage) => {
                 let dtype = storage.dtype().unwrap_or(DType::UInt8);
-                if !is_stored(storage) {
+                if !storage.is_stored() {
                     return storage.for_each_chunk(dtype, ByteOrder::NATIVE, &mut |block| {
                         read(block);
                         Ok(())
@@ -306,7 +299,7 @@ fn read_all(
     let mut outcomes: Vec<Result<(u64, u32)>> = pieces.iter().map(|piece| Ok((piece.len, 0))).collect();
     let total = pieces.iter().map(|piece| piece.len).fold(0, u64::saturating_add);
     let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS).min(pieces.len());
+    let threads = threads::few(pieces.len());
     std::thread::scope(|scope| {
         let (sender, news) = channel();
         let mut alone = true;

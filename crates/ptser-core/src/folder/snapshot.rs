@@ -2,13 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
-use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, available_parallelism};
+use std::thread::Builder;
 
 use crate::error::Result;
 use crate::object::Object;
 use crate::storage::Storage;
+use crate::threads;
 
 /// Memory of earlier copies, which the next ones are made in: fresh memory costs more than the copy itself.
 #[derive(Clone, Default)]
@@ -17,8 +17,6 @@ pub(super) struct Copies(Arc<Mutex<Free>>);
 /// By how much each holds.
 type Free = BTreeMap<usize, Vec<Vec<u8>>>;
 
-/// More threads than this copy no faster.
-const THREADS: usize = 4;
 /// What is worth a thread of its own.
 const SHARE: u64 = 4 << 20;
 
@@ -29,11 +27,8 @@ impl Copies {
     /// # Errors
     /// Those of reading storages; `Io` where memory is short.
     pub(super) fn of(&self, object: &Object) -> Result<Object> {
-        let mut originals = Vec::new();
-        object.with_storages(|storage| {
-            originals.extend(storage.is_of_host().then(|| storage.clone()));
-            Ok(storage.clone())
-        })?;
+        let mut originals = object.storages();
+        originals.retain(Storage::is_of_host);
         let copies = self.copies(originals);
         // What no storage fits into is of a model that is no more.
         self.free().clear();
@@ -44,8 +39,8 @@ impl Copies {
     /// Copies of storages, by the ids of the originals.
     fn copies(&self, mut originals: Vec<Storage>) -> Result<HashMap<usize, Storage>> {
         let total = originals.iter().map(Storage::nbytes).fold(0, u64::saturating_add);
-        let worth = usize::try_from(total.checked_div(SHARE).unwrap_or(0)).unwrap_or(THREADS);
-        let threads = available_parallelism().map_or(1, NonZero::get).min(THREADS).min(worth);
+        let worth = usize::try_from(total.checked_div(SHARE).unwrap_or(0)).unwrap_or(usize::MAX);
+        let threads = threads::few(worth);
         // The largest first, so that no thread is left with one of them in the end.
         originals.sort_by_key(|original| Reverse(original.nbytes()));
         let (originals, copies) = (Mutex::new(originals.into_iter()), Mutex::new(Vec::new()));

@@ -73,9 +73,7 @@ impl Reading<'_> {
         }
         self.charge(tensor.numel().saturating_mul(8))?;
         // What is deflated is inflated from its beginning.
-        if let Some(storage) =
-            tensor.storage().filter(|storage| !matches!(storage.checkpoint_offset(), Ok(Some(_))))
-        {
+        if let Some(storage) = tensor.storage().filter(|storage| !storage.is_stored()) {
             self.charge(usize::try_from(storage.nbytes()).unwrap_or(usize::MAX))?;
         }
         let bytes = tensor.to_contiguous_in(ByteOrder::Little)?;
