@@ -5,10 +5,8 @@ may be shorter than they were; and for a list of tensors `paths`, where each is 
 """
 
 import json
-import logging
 import pathlib
 import sys
-import warnings
 
 import torch
 import torch.distributed.tensor  # which must be there for its tensors to be loaded
@@ -82,10 +80,7 @@ def check(folder, line, expected):
 
 
 def main(folder):
-    warnings.simplefilter("ignore")
-    sys.setrecursionlimit(20_000)
-    logging.disable(logging.WARNING)
-    torch.set_num_threads(1)
+    describe.prepare()
     folder = pathlib.Path(folder)
     expected = [json.loads(line) for line in (folder / "expected.jsonl").read_text().splitlines()]
     lines = [json.loads(line) for line in (folder / "again.jsonl").read_text().splitlines()]

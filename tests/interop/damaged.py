@@ -6,13 +6,11 @@ of `describe.py`; or `error`, why it does not load. A process of its own loads t
 
 import ctypes
 import json
-import logging
 import os
 import pathlib
 import resource
 import signal
 import sys
-import warnings
 
 import torch
 
@@ -59,10 +57,7 @@ def child(folder, files, out):
 
 
 def main(folder):
-    warnings.simplefilter("ignore")
-    sys.setrecursionlimit(20_000)
-    logging.disable(logging.WARNING)
-    torch.set_num_threads(1)
+    describe.prepare()
     folder = pathlib.Path(folder)
     files = [json.loads(line)["file"] for line in (folder / "damaged.jsonl").read_text().splitlines()]
     told = folder / "loaded.jsonl"

@@ -29,9 +29,12 @@ import _compat_pickle
 import collections
 import copyreg
 import hashlib
+import logging
 import pickle
 import struct
+import sys
 import types
+import warnings
 
 import torch
 
@@ -76,6 +79,14 @@ class Inert:
 
     def __setitem__(self, key, value):
         self.pairs.append((key, value))
+
+
+def prepare():
+    """Makes this process fit for deep values, and quiet."""
+    warnings.simplefilter("ignore")
+    sys.setrecursionlimit(20_000)
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
 
 
 def inert(name, known={}):

@@ -20,11 +20,9 @@ The same seed makes the same objects with the same PyTorch.
 
 import itertools
 import json
-import logging
 import pathlib
 import random
 import sys
-import warnings
 
 import torch
 from torch.utils.serialization import config
@@ -191,10 +189,7 @@ class Maker:
 
 
 def main(folder, seed):
-    warnings.simplefilter("ignore")
-    sys.setrecursionlimit(20_000)
-    logging.disable(logging.WARNING)
-    torch.set_num_threads(1)
+    describe.prepare()
     maker = Maker(pathlib.Path(folder), seed)
     for number, (name, build) in enumerate(objects()):
         maker.attempt(name, maker.make, number, name, build)

@@ -1,5 +1,5 @@
-//! Storages on this machine's CUDA devices, beside what `backends` asks of every device. Where there are none, each test says that it skipped them, and the first
-//! looks at the answer.
+//! Storages on this machine's CUDA devices, beside what `backends` asks of every device. Where there are none, each test
+//! says that it skipped them, and the first looks at the answer.
 
 use ptser::backends::cuda::driver::{Driver, Stream};
 use ptser::backends::cuda::{Cuda, Native, backend};

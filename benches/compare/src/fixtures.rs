@@ -37,7 +37,7 @@ impl Fixture {
     /// The number of tensors.
     pub fn tensors(self) -> usize {
         match self {
-            Self::Large | Self::LargeSafetensors => 300,
+            Self::Large | Self::LargeSafetensors => LARGE as usize,
             Self::Many(tensors) | Self::ManySafetensors(tensors) => tensors,
             Self::Sparse(_) => 2 * BESIDE + 1,
         }

@@ -188,8 +188,7 @@ impl Name {
 impl View {
     /// A tensor as PyTorch saves one, where the numbers fit; negative ones are left as they are now and then.
     fn opcodes(&self) -> Vec<u8> {
-        let wide = |numbers: &[i8]| numbers.iter().take(6).map(|&number| number.into()).collect::<Vec<i64>>();
-        tensor(&self.storage(), self.offset.into(), &wide(&self.shape), &wide(&self.stride))
+        tensor(&self.storage(), self.offset.into(), &wide(&self.shape, 6), &wide(&self.stride, 6))
     }
 
     fn storage(&self) -> Vec<u8> {
@@ -223,7 +222,7 @@ impl Leaf {
             Self::Float(number) => [b"G".as_slice(), &number.to_be_bytes()].concat(),
             Self::Text(word) => text(word.text()),
             Self::Bytes(bytes) => sized(b"B", bytes),
-            Self::Ints(numbers) => ints(&numbers.iter().map(|&number| number.into()).collect::<Vec<_>>()),
+            Self::Ints(numbers) => ints(&wide(numbers, usize::MAX)),
             Self::Global(name) => name.global(),
             Self::Storage(key, numel) => stored(*key, *numel),
             Self::Tensor(view) => view.opcodes(),
@@ -232,6 +231,11 @@ impl Leaf {
             Self::Memo(key) => vec![b'h', key % 16],
         }
     }
+}
+
+/// So many of the numbers at most.
+fn wide(numbers: &[i8], most: usize) -> Vec<i64> {
+    numbers.iter().take(most).map(|&number| number.into()).collect()
 }
 
 fn sized(op: &[u8], bytes: &[u8]) -> Vec<u8> {
@@ -288,7 +292,7 @@ impl Step {
                 call("torch._utils._rebuild_parameter", &[&args.concat()])
             }
             Self::Sparse(indices, values, size) => {
-                let size = ints(&size.iter().take(5).map(|&size| size.into()).collect::<Vec<_>>());
+                let size = ints(&wide(size, 5));
                 let layout = call("torch.serialization._get_layout", &[&text("torch.sparse_coo")]);
                 let parts = [b"(", &indices.opcodes()[..], &values.opcodes(), &size, b"\x88t"].concat();
                 call("torch._utils._rebuild_sparse_tensor", &[&layout, &parts])
@@ -296,10 +300,7 @@ impl Step {
             Self::Quantized(view, scale, zero_point) => {
                 let scale = [b"G".as_slice(), &scale.to_be_bytes()].concat();
                 let scheme = [b"(ctorch\nper_tensor_affine\n", &scale[..], &int(*zero_point), b"t"].concat();
-                let wide = |numbers: &[i8]| {
-                    numbers.iter().take(6).map(|&number| number.into()).collect::<Vec<i64>>()
-                };
-                let shape = [ints(&wide(&view.shape)), ints(&wide(&view.stride))].concat();
+                let shape = [ints(&wide(&view.shape, 6)), ints(&wide(&view.stride, 6))].concat();
                 let hooks = b"\x89ccollections\nOrderedDict\n)R";
                 let args = [&view.storage()[..], &int(view.offset.into()), &shape, &scheme, hooks];
                 call("torch._utils._rebuild_qtensor", &args)
@@ -310,7 +311,7 @@ impl Step {
                 let order =
                     [b"(K\x03", &text("<")[..], b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"].concat();
                 let base = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR";
-                let shape = ints(&shape.iter().take(5).map(|&size| size.into()).collect::<Vec<_>>());
+                let shape = ints(&wide(shape, 5));
                 [base, &b"(K\x01"[..], &shape, &dtype, &order, b"\x89", &sized(b"B", bytes), b"tb"].concat()
             }
         }
