@@ -21,11 +21,13 @@ pub(crate) struct Settings {
 type LaneOf<D> = Lane<<D as Driver>::Stream>;
 /// Memory of a driver's devices.
 pub(crate) type MemoryOf<D> = <<D as Driver>::Stream as Stream>::Memory;
+/// A place in a stream of a driver's.
+pub(crate) type MarkOf<D> = <<D as Driver>::Stream as Stream>::Mark;
 
 /// Memory that holds a storage once the mark is reached.
 pub(crate) struct Filled<D: Driver> {
     pub(crate) memory: MemoryOf<D>,
-    pub(crate) mark: <D::Stream as Stream>::Mark,
+    pub(crate) mark: MarkOf<D>,
     pub(crate) nbytes: usize,
 }
 
@@ -75,6 +77,11 @@ impl<D: Driver> Device<D> {
             }
         });
         self.finish(lane, "fetch", *nbytes, done)
+    }
+
+    /// What happened to copies that had been begun.
+    pub(crate) fn lost(&self, nbytes: usize, Failure(why): &Failure) -> Error {
+        Error::backend(format!("cuda:{} cannot fill a storage of {nbytes} bytes: {why}", self.index))
     }
 
     /// Takes a lane out, so that no lock is held while anything is read: a thread that waits for its part of a parallel

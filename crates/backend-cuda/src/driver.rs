@@ -94,6 +94,12 @@ pub trait Stream: Send + Sync + 'static {
     /// Where something of it failed.
     fn reach(mark: &Self::Mark) -> Result<(), Failure>;
 
+    /// Lets what is begun here from now on wait for a mark, which may be another stream's. The host goes on.
+    ///
+    /// # Errors
+    /// Where the driver refuses.
+    fn follow(&self, mark: &Self::Mark) -> Result<(), Failure>;
+
     /// Whether the driver knows this memory of the host as pinned.
     fn is_pinned(&self, bytes: &[u8]) -> bool;
 

@@ -16,7 +16,7 @@
 //!
 //! The backend uses the device's primary context, as candle and CUDA's runtime do, and streams of its own. The last copies
 //! of a storage are under way while the next is read; whoever takes its bytes or its memory, on whatever stream, waits
-//! for them. It is freed when it is dropped.
+//! for them, or has a stream wait ([`CudaStorage::into_slice_on`]). It is freed when it is dropped.
 //!
 //! Features: `linked` for programs that are linked with the driver's library, as `candle-core/cuda` does it; a program
 //! that does not say so does not compile then.
@@ -48,7 +48,7 @@ use ptser_core::{Availability, Backend, DeviceStorage, Error, HostStorage, Locat
 use device::{Device, Settings};
 use driver::Driver;
 pub use native::Native;
-pub use storage::CudaStorage;
+pub use storage::{CudaStorage, Filling};
 
 /// Bytes of a staging buffer: enough that what a copy costs to begin is nothing beside it.
 const CHUNK: usize = 16 << 20;

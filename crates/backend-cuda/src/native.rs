@@ -39,7 +39,7 @@ impl Driver for Native {
 
 /// A stream of the driver's.
 #[derive(Debug)]
-pub struct NativeStream(Arc<CudaStream>);
+pub struct NativeStream(pub(crate) Arc<CudaStream>);
 
 /// Pinned memory of the host; all of it is initialised.
 #[derive(Debug)]
@@ -114,6 +114,10 @@ impl Stream for NativeStream {
 
     fn reach(mark: &CudaEvent) -> Result<(), Failure> {
         Ok(mark.synchronize()?)
+    }
+
+    fn follow(&self, mark: &CudaEvent) -> Result<(), Failure> {
+        Ok(self.0.wait(mark)?)
     }
 
     fn is_pinned(&self, bytes: &[u8]) -> bool {

@@ -40,6 +40,7 @@ pub enum Call {
     Wait { buffer: usize },
     Mark,
     Reach,
+    Follow,
     UploadNow { nbytes: usize },
     DownloadNow { nbytes: usize },
 }
@@ -117,7 +118,7 @@ impl Driver for Simulated {
 
     fn open(&self, &device: &u32) -> Result<SimulatedStream, Failure> {
         self.state().call(Call::Open { device })?;
-        Ok(SimulatedStream { driver: self.clone(), device, begun: Mutex::default() })
+        Ok(SimulatedStream { driver: self.clone(), device, begun: Arc::default() })
     }
 }
 
@@ -126,16 +127,20 @@ impl Driver for Simulated {
 pub struct SimulatedStream {
     driver: Simulated,
     device: u32,
-    /// Copies that may not be done.
-    begun: Mutex<Vec<Work>>,
+    begun: Begun,
 }
 
-/// Memory of a simulated device.
+/// Copies that may not be done, and that what comes after them waits for.
+type Begun = Arc<Mutex<Vec<Work>>>;
+
+/// Memory of a simulated device. It is freed behind what its stream has begun; a copy to it that still runs then is
+/// an error of the test.
 #[derive(Debug)]
 pub struct Memory {
     driver: Simulated,
     number: usize,
     bytes: Arc<Mutex<Vec<u8>>>,
+    stream: Begun,
 }
 
 /// Simulated pinned memory.
@@ -183,7 +188,8 @@ impl Stream for SimulatedStream {
         let number = state.number();
         state.memory.push((number, self.device, nbytes));
         drop(state);
-        Ok(Memory { driver: self.driver.clone(), number, bytes: Arc::new(Mutex::new(vec![UNSET; nbytes])) })
+        let bytes = Arc::new(Mutex::new(vec![UNSET; nbytes]));
+        Ok(Memory { driver: self.driver.clone(), number, bytes, stream: Arc::clone(&self.begun) })
     }
 
     fn alloc_pinned(&self, nbytes: usize) -> Result<Pinned, Failure> {
@@ -226,18 +232,26 @@ impl Stream for SimulatedStream {
         done.ok_or_else(|| Failure("a copy that leaves its memory".into()))
     }
 
+    fn follow(&self, mark: &Mark) -> Result<(), Failure> {
+        self.driver.state().call(Call::Follow)?;
+        locked(&self.begun).extend(mark.before.iter().cloned());
+        Ok(())
+    }
+
     fn is_pinned(&self, _bytes: &[u8]) -> bool {
         self.driver.state().all_pinned
     }
 
     fn upload_now(&self, from: &[u8], to: &mut Memory) -> Result<(), Failure> {
         self.driver.state().call(Call::UploadNow { nbytes: from.len() })?;
+        finish(&self.begun);
         locked(&to.bytes).copy_from_slice(from);
         Ok(())
     }
 
     fn download_now(&self, from: &Memory, to: &mut [u8]) -> Result<(), Failure> {
         self.driver.state().call(Call::DownloadNow { nbytes: to.len() })?;
+        finish(&self.begun);
         to.copy_from_slice(&locked(&from.bytes));
         Ok(())
     }
@@ -253,6 +267,23 @@ impl SimulatedStream {
         let work = Arc::new(Mutex::new((Some(todo), Some(buffer))));
         locked(&self.begun).push(Arc::clone(&work));
         Copy(work)
+    }
+}
+
+impl Memory {
+    /// Has another stream free it.
+    #[must_use]
+    pub fn freed_on(mut self, stream: &SimulatedStream) -> Self {
+        self.stream = Arc::clone(&stream.begun);
+        self
+    }
+}
+
+/// Does all that a stream has begun.
+fn finish(begun: &Begun) {
+    let begun = locked(begun).clone();
+    for work in begun {
+        let _ = run(&mut locked(&work));
     }
 }
 
@@ -284,6 +315,9 @@ impl Drop for Copy {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        finish(&self.stream);
+        let running = Arc::strong_count(&self.bytes) > 1;
+        assert!(!running || std::thread::panicking(), "memory is freed while it is copied to");
         self.driver.state().memory.retain(|taken| taken.0 != self.number);
     }
 }

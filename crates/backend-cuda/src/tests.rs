@@ -11,8 +11,9 @@ use ptser_core::{
     MapLocation, Object, ReadAt, Registry, SaveOptions, Storage, Tensor,
 };
 
-use crate::simulated::{Call, Simulated};
-use crate::{Cuda, Native};
+use crate::driver::{Driver, Stream};
+use crate::simulated::{Call, Memory, Simulated, SimulatedStream};
+use crate::{Cuda, Filling, Native};
 
 const CHUNK: usize = 64;
 
@@ -149,6 +150,107 @@ fn a_storage_is_complete_when_it_is_asked_for_and_goes_with_its_copies_under_way
     drop((first, second));
     assert_eq!(driver.used(0), 0);
     drop(taken);
+}
+
+/// Uploads a storage, and gives its memory to a stream that frees it, as candle does.
+fn give(
+    cuda: &Cuda<Simulated>,
+    storage: &Storage,
+    to: &SimulatedStream,
+) -> ptser_core::Result<(Memory, Filling<Simulated>)> {
+    let (memory, filling) = cuda.upload(host(storage), 0)?.give_to(to)?.unwrap();
+    Ok((memory.freed_on(to), filling))
+}
+
+#[test]
+fn storages_that_are_given_to_a_stream_are_read_while_the_last_one_is_copied() {
+    let driver = Simulated::new(1, 1 << 20);
+    let cuda = cuda(&driver);
+    let (candle, other) = (driver.open(&0).unwrap(), driver.open(&0).unwrap());
+    let (_, file) = sources(CHUNK).swap_remove(2);
+    driver.calls();
+    let given: Vec<_> = (0..3).map(|_| give(&cuda, &file, &candle).unwrap()).collect();
+    let upload = |buffer| Call::Upload { buffer, nbytes: CHUNK, at: 0 };
+    let alloc = Call::Alloc { nbytes: CHUNK };
+    assert_eq!(
+        driver.calls(),
+        [
+            Call::Open { device: 0 },
+            alloc,
+            Call::AllocPinned { buffer: 2, nbytes: CHUNK },
+            upload(2),
+            Call::Mark,
+            Call::Follow,
+            // The second is read while the first is copied.
+            alloc,
+            Call::AllocPinned { buffer: 4, nbytes: CHUNK },
+            upload(4),
+            Call::Mark,
+            Call::Follow,
+            // The third while the second is; it needs the buffer of the first.
+            alloc,
+            Call::Wait { buffer: 2 },
+            upload(2),
+            Call::Mark,
+            Call::Follow,
+        ]
+    );
+    let (last, filling) = &given[2];
+    let seen = |stream: &SimulatedStream| {
+        let mut seen = vec![0; CHUNK];
+        stream.download_now(last, &mut seen).unwrap();
+        seen
+    };
+    // Another stream finds the memory filled when the host has waited; the one that has it does so at once.
+    assert_ne!(seen(&other), bytes(CHUNK));
+    filling.wait().unwrap();
+    assert_eq!(seen(&other), bytes(CHUNK));
+    assert_eq!(seen(&candle), bytes(CHUNK));
+    let (early, _) = give(&cuda, &file, &candle).unwrap();
+    let mut seen = vec![0; CHUNK];
+    candle.download_now(&early, &mut seen).unwrap();
+    assert_eq!(seen, bytes(CHUNK));
+}
+
+#[test]
+fn a_copy_that_fails_after_its_memory_was_given_away_is_named_when_it_is_waited_for() {
+    let driver = Simulated::new(1, 1 << 20);
+    let cuda = cuda(&driver);
+    let candle = driver.open(&0).unwrap();
+    let given =
+        [5, 7, 0].map(|nbytes| cuda.upload(host(&lent(nbytes)), 0).unwrap().give_to(&candle).unwrap());
+    let [Some(first), Some(second), None] = given else { panic!("no memory for bytes, or some for none") };
+    driver.fail_after(Some(1));
+    first.1.wait().unwrap();
+    let error = second.1.wait().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Backend);
+    assert_eq!(error.to_string(), "cuda:0 cannot fill a storage of 7 bytes: Reach was made to fail");
+}
+
+/// The simulated driver panics where memory is freed under a copy.
+#[test]
+fn a_load_that_fails_half_way_frees_what_it_gave_away_behind_the_copies() {
+    let (_, file) = sources(3 * CHUNK).swap_remove(2);
+    let driver = Simulated::new(1, 1 << 20);
+    let candle = driver.open(&0).unwrap();
+    for failures in 0.. {
+        let cuda = cuda(&driver);
+        driver.fail_after(Some(failures));
+        let given: Result<Vec<_>, _> = (0..3).map(|_| give(&cuda, &file, &candle)).collect();
+        driver.fail_after(None);
+        let done = given.is_ok();
+        if let Err(error) = &given {
+            assert!(error.to_string().contains("made to fail"), "{error}");
+        }
+        drop(given);
+        assert_eq!(driver.used(0), 0, "call {failures}");
+        drop(cuda);
+        assert_eq!(driver.buffers(), 0, "call {failures}");
+        if done {
+            assert!(failures > 15, "{failures}");
+            break;
+        }
+    }
 }
 
 /// Every copy of a buffer is waited for before the next begins.
