@@ -2,11 +2,12 @@
 //! says that it was skipped.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Storage, Tensor};
 use candle_nn::{Module, VarBuilder};
-use ptser::Checkpoint;
 use ptser::candle::{PtOptions, PtTensors, VarBuilderExt, load, save};
+use ptser::{Checkpoint, Object, SaveOptions};
 
 use crate::fixtures::{bytes, path};
 
@@ -100,6 +101,61 @@ fn what_is_written_on_a_device_is_seen_by_every_view_and_freed_once() {
         // A view outlives the map, and the storage with it.
         drop(loaded);
         assert_eq!(row.to_vec1::<f32>().unwrap(), [0.0; 4]);
+    }
+}
+
+/// Storages around the size of a staging buffer, and one at the end that candle has no tensor for.
+fn large(folder: &Path, with_last: bool) -> PathBuf {
+    let file = folder.join(format!("large_{with_last}.pt"));
+    let one = |dtype: ptser::DType, bytes: Vec<u8>| {
+        let shape = [bytes.len() / dtype.element_size()];
+        let storage = ptser::Storage::from_bytes(None, ptser::Location::cpu(), bytes);
+        ptser::Tensor::contiguous(storage, dtype, shape).unwrap()
+    };
+    let bytes =
+        |step: usize| (0..(step << 22) + 4 * step).map(|at| (at * (2 * step + 1) % 251) as u8).collect();
+    let mut tensors: Vec<_> =
+        (0..6).map(|step| (step.to_string(), one(ptser::DType::Int32, bytes(step)))).collect();
+    if with_last {
+        tensors.push(("last".into(), one(ptser::DType::UInt64, vec![0xFF; 8])));
+    }
+    SaveOptions::new().save(&file, &Object::dict(tensors)).unwrap();
+    file
+}
+
+#[test]
+fn what_is_loaded_at_once_is_complete_for_every_thread() {
+    let Some(cuda) = device("what_is_loaded_at_once_is_complete_for_every_thread") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = large(folder.path(), false);
+    let here = load(&file, &Device::Cpu).unwrap();
+    for _ in 0..3 {
+        let there = load(&file, &cuda).unwrap();
+        std::thread::scope(|scope| {
+            for (name, there) in there {
+                let here = here.get(&name).unwrap();
+                scope.spawn(move || {
+                    assert_eq!(bytes(&there.to_device(&Device::Cpu).unwrap()), bytes(here), "{name}");
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_load_that_fails_half_way_leaves_the_device_as_it_was() {
+    let Some(cuda) = device("a_load_that_fails_half_way_leaves_the_device_as_it_was") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, fails) = (large(folder.path(), false), large(folder.path(), true));
+    let here = load(&whole, &Device::Cpu).unwrap();
+    for _ in 0..3 {
+        let error = load(&fails, &cuda).unwrap_err().to_string();
+        assert!(error.contains("last") && error.contains("does not fit"), "{error}");
+        // It takes the memory that the other gave back.
+        for (name, there) in load(&whole, &cuda).unwrap() {
+            let there = there.to_device(&Device::Cpu).unwrap();
+            assert_eq!(bytes(&there), bytes(here.get(&name).unwrap()), "{name}");
+        }
     }
 }
 

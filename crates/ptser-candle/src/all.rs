@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use ptser_core::ReadAhead;
 use rayon::prelude::*;
 
-use crate::base::{BaseKey, Located, Uses};
+use crate::base::{BaseKey, Batch, Located, Uses};
 use crate::fill::HugePages;
 use crate::loaded::Loaded;
 use crate::make::{Base, Made, Wanted};
@@ -23,11 +23,10 @@ use crate::tensors::view_key;
 pub(crate) fn load(wanted: &[Wanted<'_>], uses: &Uses, pages: &HugePages, device: &Device) -> Result<Loaded> {
     let bases = match device {
         Device::Cpu => large_bases(wanted, uses, pages)?,
-        // One after the other where each passes through the host on its way to a device.
+        // One after the other where each passes through the host on its way to a device, which copies the last meanwhile.
         _ => HashMap::new(),
     };
-    let mut loading =
-        Loading { uses, pages, device, bases, made: HashMap::new(), ahead: ReadAhead::default() };
+    let mut loading = Loading { uses, pages, device, bases, made: HashMap::new(), batch: Batch::default() };
     let mut tensors = IndexMap::with_capacity_and_hasher(wanted.len(), RandomState::default());
     let mut report = Report::default();
     for one in wanted {
@@ -35,6 +34,8 @@ pub(crate) fn load(wanted: &[Wanted<'_>], uses: &Uses, pages: &HugePages, device
         changes.into_iter().for_each(|change| report.add(one.name, change));
         tensors.insert(one.name.to_owned(), tensor);
     }
+    // Nobody has a tensor yet.
+    loading.batch.wait()?;
     Ok(Loaded { tensors, report })
 }
 
@@ -59,7 +60,7 @@ struct Loading<'l> {
     bases: HashMap<BaseKey, Base>,
     /// Views of storages that several tensors view: equal ones are one tensor.
     made: HashMap<(BaseKey, ViewKey), Made>,
-    ahead: ReadAhead,
+    batch: Batch,
 }
 
 impl Loading<'_> {
@@ -83,7 +84,7 @@ impl Loading<'_> {
     fn base(&mut self, one: &Wanted<'_>, located: Located<'_>) -> Result<Base> {
         match self.bases.get(&located.key()) {
             Some(base) => Ok(base.clone()),
-            None => one.base(located, self.uses, self.pages, Some(&mut self.ahead), self.device),
+            None => one.base(located, self.uses, self.pages, Some(&mut self.batch), self.device),
         }
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor, Var, WithDType};
 use foldhash::{HashMap, HashMapExt};
 use ptser_core::{DType as Torch, ReadAhead, Storage, layout};
 
-use crate::cuda::{self, Number};
+use crate::cuda::{self, Copies, Number};
 use crate::decode;
 use crate::dtype::Target;
 use crate::error::{about, wrap};
@@ -128,18 +128,33 @@ impl Use {
     }
 }
 
+/// What storages have in common that are read one after the other, for tensors that are given out together.
+#[derive(Default)]
+pub(crate) struct Batch {
+    ahead: ReadAhead,
+    /// To memory of the device, while the next storages are read.
+    copies: Copies,
+}
+
+impl Batch {
+    /// Waits for what may be under way. Then the tensors are complete for every thread.
+    pub(crate) fn wait(&self) -> Result<()> {
+        self.copies.wait().map_err(wrap)
+    }
+}
+
 /// Reads a base into candle's memory, in the target type: into that of the device where there is a way that does not
-/// lead through the host's, else into the host's.
+/// lead through the host's, else into the host's. In a batch it may not be complete before that has been waited for.
 pub(crate) fn read(
     name: &str,
     located: Located<'_>,
     window: Window,
     target: Target,
     pages: &HugePages,
-    ahead: Option<&mut ReadAhead>,
+    batch: Option<&mut Batch>,
     device: &Device,
 ) -> Result<Tensor> {
-    Reading { name, located, window, lanes: target.lanes, pages, ahead, device, variable: None }.read(target)
+    Reading { name, located, window, lanes: target.lanes, pages, batch, device, variable: None }.read(target)
 }
 
 /// Reads a tensor that is all of its storage into a variable's memory, in the type that the storage has.
@@ -149,7 +164,7 @@ pub(crate) fn read_variable(
     shape: &[usize],
     target: Target,
     pages: &HugePages,
-    ahead: &mut ReadAhead,
+    batch: &mut Batch,
 ) -> Result<Var> {
     let window = Window { first: 0, count: shape.iter().product() };
     let reading = Reading {
@@ -158,7 +173,7 @@ pub(crate) fn read_variable(
         window,
         lanes: target.lanes,
         pages,
-        ahead: Some(ahead),
+        batch: Some(batch),
         device: &Device::Cpu,
         variable: Some(shape),
     };
@@ -172,7 +187,7 @@ struct Reading<'r> {
     window: Window,
     lanes: usize,
     pages: &'r HugePages,
-    ahead: Option<&'r mut ReadAhead>,
+    batch: Option<&'r mut Batch>,
     /// The shape of the variable that is made of it.
     variable: Option<&'r [usize]>,
     device: &'r Device,
@@ -217,7 +232,7 @@ impl Reading<'_> {
         match self.upload::<T>(start, count).map_err(|error| wrap(error.in_tensor(self.name)))? {
             Some(tensor) => Ok(tensor),
             None => {
-                let ahead = self.ahead.as_deref_mut();
+                let ahead = self.batch.as_deref_mut().map(|batch| &mut batch.ahead);
                 let numbers = fill::read::<T>(storage, dtype, start, count, self.pages, ahead);
                 self.tensor(numbers)
             }
@@ -225,7 +240,7 @@ impl Reading<'_> {
     }
 
     /// The bytes as they are, in memory of the device. `None` where they go there by way of the host's.
-    fn upload<T: Number>(&self, start: usize, count: usize) -> ptser_core::Result<Option<Tensor>> {
+    fn upload<T: Number>(&mut self, start: usize, count: usize) -> ptser_core::Result<Option<Tensor>> {
         let Located { storage, dtype, .. } = self.located;
         if self.device.is_cpu() {
             return Ok(None);
@@ -244,7 +259,10 @@ impl Reading<'_> {
         };
         match self.device {
             Device::Cpu => Ok(None),
-            Device::Cuda(device) => cuda::upload::<T>(wanted, dtype, count, device),
+            Device::Cuda(device) => {
+                let copies = self.batch.as_deref_mut().map(|batch| &mut batch.copies);
+                cuda::upload::<T>(self.name, wanted, dtype, count, device, copies)
+            }
             #[cfg(all(feature = "candle-metal", target_os = "macos"))]
             Device::Metal(device) => crate::metal::upload::<T>(wanted, dtype, count, device),
             #[cfg(not(all(feature = "candle-metal", target_os = "macos")))]

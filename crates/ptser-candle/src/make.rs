@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 
 use candle_core::{DType, Device, Result, Tensor};
-use ptser_core::{ByteOrder, DType as Torch, ReadAhead, Storage, Tensor as Described, TensorKind};
+use ptser_core::{ByteOrder, DType as Torch, Storage, Tensor as Described, TensorKind};
 
-use crate::base::{self, Located, Uses};
+use crate::base::{self, Batch, Located, Uses};
 use crate::dtype::{Conversions, Means, Target, target};
 use crate::error::{about, wrap};
 use crate::fill::HugePages;
@@ -106,13 +106,13 @@ impl<'w> Wanted<'w> {
     }
 
     /// Reads a storage, moves it to the device and casts it: before views are made of it, which would each move
-    /// and cast a copy of their own.
+    /// and cast a copy of their own. What is read in a batch is to be waited for with it.
     pub(crate) fn base(
         &self,
         located: Located<'_>,
         uses: &Uses,
         pages: &HugePages,
-        ahead: Option<&mut ReadAhead>,
+        batch: Option<&mut Batch>,
         device: &Device,
     ) -> Result<Base> {
         let window = uses.window(located);
@@ -122,7 +122,7 @@ impl<'w> Wanted<'w> {
         let narrower = self.dtype().size_in_bytes() <= self.target.dtype.size_in_bytes();
         let on_host = self.cast.is_some() && (!matches!(device, Device::Cuda(_)) || narrower || !reach);
         let read_to = if on_host { &Device::Cpu } else { device };
-        let tensor = base::read(self.name, located, window, self.target, pages, ahead, read_to)?;
+        let tensor = base::read(self.name, located, window, self.target, pages, batch, read_to)?;
         let tensor = convert(tensor.to_device(read_to)?, self.cast)?.to_device(device)?;
         Ok(Base { tensor, first: window.first })
     }

@@ -8,10 +8,10 @@ use std::sync::PoisonError;
 
 use candle_core::{Device, Tensor, Var};
 use candle_nn::VarMap;
-use ptser_core::{ReadAhead, Tensor as Described};
+use ptser_core::Tensor as Described;
 
 pub use self::report::{Alias, Mismatched, Missing, VarsError, VarsReport};
-use crate::base::{self, Located};
+use crate::base::{self, Batch, Located};
 use crate::dtype::Means;
 use crate::fill::HugePages;
 use crate::make::{Wanted, convert};
@@ -209,10 +209,10 @@ impl PtTensors {
             }
         }
         let mut made: Vec<(String, Var)> = Vec::with_capacity(whole.len().saturating_add(others.len()));
-        let (pages, mut ahead) = (HugePages::default(), ReadAhead::default());
+        let (pages, mut batch) = (HugePages::default(), Batch::default());
         for (wanted, located) in whole {
             let Wanted { name, tensor, target, .. } = wanted;
-            let var = base::read_variable(name, located, tensor.shape(), target, &pages, &mut ahead)?;
+            let var = base::read_variable(name, located, tensor.shape(), target, &pages, &mut batch)?;
             made.push((wanted.name.to_owned(), var));
         }
         let loaded = self.part(others.iter().map(|wanted| wanted.name)).load_all(device)?;
