@@ -2,8 +2,8 @@
 //!
 //! The driver is looked for at run time: the crate builds without a CUDA toolkit, and where there is no driver its
 //! backend says so. A storage is uploaded once, through two pinned buffers of 16 MiB: while the device copies one, the
-//! other is filled from the file, by several threads and without a vector between. What lies in pinned memory already
-//! is copied from there. Downloads go the same way.
+//! other is filled from the file, by several threads and without a vector between; what is small has small ones. What
+//! lies in pinned memory already is copied from there. Downloads go the same way.
 //!
 //! ```no_run
 //! use ptser_core::{Checkpoint, Registry};
@@ -101,7 +101,7 @@ impl<D: Driver> Cuda<D> {
     }
 
     /// Whether what is downloaded goes through pinned memory: PyTorch's `use_pinned_memory_for_d2h`. It is faster so; and
-    /// as two buffers serve for all storages, it is the default here.
+    /// as the same buffers serve for all storages, it is the default here.
     #[must_use]
     pub fn pinned_downloads(mut self, pinned_downloads: bool) -> Self {
         self.settings.pinned_downloads = pinned_downloads;

@@ -212,6 +212,30 @@ fn storages_that_are_given_to_a_stream_are_read_while_the_last_one_is_copied() {
     assert_eq!(seen, bytes(CHUNK));
 }
 
+/// Weights and their biases: the second weight is read while the first is copied.
+#[test]
+fn small_storages_leave_the_two_buffers_to_the_others() {
+    let driver = Simulated::new(1, 1 << 20);
+    let cuda = cuda(&driver);
+    let (_, weight) = sources(CHUNK).swap_remove(2);
+    let (_, bias) = sources(CHUNK / 16).swap_remove(2);
+    let place = |storage| cuda.upload(host(storage), 0).unwrap();
+    let mut placed: Vec<_> = [&weight, &bias, &weight, &bias, &weight].map(place).into();
+    let copies = |call: &Call| match *call {
+        Call::Upload { buffer, nbytes, .. } => Some((buffer, nbytes)),
+        Call::Wait { buffer } => Some((buffer, 0)),
+        _ => None,
+    };
+    let calls: Vec<_> = driver.calls().iter().filter_map(copies).collect();
+    assert_eq!(calls, [(2, CHUNK), (4, 4), (6, CHUNK), (8, 4), (2, 0), (2, CHUNK)]);
+    // More of them than there are small buffers.
+    placed.extend((0..20).map(|_| place(&bias)));
+    assert_eq!(driver.buffers(), 2 + 16);
+    for placed in placed {
+        assert_eq!(*placed.to_host().unwrap(), bytes(usize::try_from(placed.nbytes()).unwrap()));
+    }
+}
+
 #[test]
 fn a_copy_that_fails_after_its_memory_was_given_away_is_named_when_it_is_waited_for() {
     let driver = Simulated::new(1, 1 << 20);
@@ -268,7 +292,8 @@ fn check_turns(calls: &[Call]) {
         }
     }
     assert!(busy.values().all(|busy| !busy), "{calls:?}");
-    assert!(busy.len() <= 2, "{calls:?}");
+    // Two, and small ones for what is left over at the ends: up, and down.
+    assert!(busy.len() <= 3, "{calls:?}");
 }
 
 #[test]
@@ -444,8 +469,8 @@ fn threads_place_storages_beside_each_other() {
         }
     });
     assert_eq!((driver.used(0), driver.used(1)), (0, 0));
-    // Two lanes of two buffers are kept for each device.
-    assert!(driver.buffers() <= 8);
+    // Two lanes of two buffers and sixteen small ones are kept for each device.
+    assert!(driver.buffers() <= 72);
 }
 
 #[test]

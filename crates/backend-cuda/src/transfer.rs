@@ -1,4 +1,5 @@
-//! Storages to a device and back through two staging buffers: the host fills one while the device copies the other.
+//! Storages to a device and back through two staging buffers: the host fills one while the device copies the other. What
+//! is small goes through small ones.
 
 use std::collections::VecDeque;
 
@@ -9,15 +10,19 @@ use crate::driver::{Failure, Stream};
 
 /// One is filled while the other is copied.
 const BUFFERS: usize = 2;
+/// Small buffers, which together have the size of one. Of the two, the bias between two weights would take one, and the
+/// second weight would not be read while the first is copied.
+const SMALL: usize = 16;
 /// What one thread reads at a time.
 const PIECE: usize = 1 << 20;
 
 /// A stream, its copies that may not be done, the oldest first, and the buffers that no copy needs. What is dropped is
 /// waited for.
 pub(crate) struct Lane<S: Stream> {
-    copies: VecDeque<S::Copy>,
+    /// With the size of its buffer.
+    copies: VecDeque<(usize, S::Copy)>,
     idle: Vec<S::Pinned>,
-    /// Bytes of a staging buffer.
+    /// Bytes of a staging buffer that is not small.
     chunk: usize,
     pub(crate) stream: S,
 }
@@ -62,7 +67,7 @@ impl<S: Stream> Lane<S> {
             let mut at = 0_usize;
             while at < nbytes {
                 let len = self.chunk.min(nbytes.saturating_sub(at));
-                let mut buffer = self.buffer()?;
+                let mut buffer = self.buffer(len)?;
                 fill(storage, at, buffer.as_mut().get_mut(..len).unwrap_or_default())?;
                 self.begin(buffer, len, to, at)?;
                 at = at.saturating_add(len);
@@ -84,8 +89,9 @@ impl<S: Stream> Lane<S> {
         while bytes.len() < nbytes {
             while begun < nbytes && self.copies.len() < BUFFERS {
                 let len = self.chunk.min(nbytes.saturating_sub(begun));
-                let buffer = self.buffer()?;
-                self.copies.push_back(self.stream.download(from, begun, len, buffer)?);
+                let buffer = self.buffer(len)?;
+                let size = buffer.as_ref().len();
+                self.copies.push_back((size, self.stream.download(from, begun, len, buffer)?));
                 begun = begun.saturating_add(len);
             }
             let Some(buffer) = self.first()? else { break };
@@ -104,28 +110,31 @@ impl<S: Stream> Lane<S> {
         Ok(bytes)
     }
 
-    /// A buffer that no copy needs.
-    fn buffer(&mut self) -> Result<S::Pinned, Trouble> {
-        if let Some(buffer) = self.idle.pop() {
-            return Ok(buffer);
+    /// A buffer that no copy needs, where so many bytes of a chunk fit in.
+    fn buffer(&mut self, nbytes: usize) -> Result<S::Pinned, Trouble> {
+        let small = (self.chunk / SMALL).max(1);
+        let (size, most) = if nbytes <= small { (small, SMALL) } else { (self.chunk, BUFFERS) };
+        loop {
+            if let Some(place) = self.idle.iter().rposition(|buffer| buffer.as_ref().len() == size) {
+                return Ok(self.idle.swap_remove(place));
+            }
+            let busy = self.copies.iter().filter(|(taken, _)| *taken == size).count();
+            match if busy < most { None } else { self.first()? } {
+                Some(buffer) => self.idle.push(buffer),
+                None => return Ok(self.stream.alloc_pinned(size)?),
+            }
         }
-        if self.copies.len() >= BUFFERS
-            && let Some(buffer) = self.first()?
-        {
-            return Ok(buffer);
-        }
-        Ok(self.stream.alloc_pinned(self.chunk)?)
     }
 
     /// The buffer of the oldest copy, once that is done.
     fn first(&mut self) -> Result<Option<S::Pinned>, Trouble> {
-        let Some(copy) = self.copies.pop_front() else { return Ok(None) };
+        let Some((_, copy)) = self.copies.pop_front() else { return Ok(None) };
         Ok(Some(self.stream.wait(copy)?))
     }
 
     fn begin(&mut self, buffer: S::Pinned, len: usize, to: &mut S::Memory, at: usize) -> Result<(), Trouble> {
-        let copy = self.stream.upload(buffer, len, to, at)?;
-        self.copies.push_back(copy);
+        let size = buffer.as_ref().len();
+        self.copies.push_back((size, self.stream.upload(buffer, len, to, at)?));
         Ok(())
     }
 
@@ -143,14 +152,14 @@ impl<S: Stream> Lane<S> {
             while !piece.is_empty() {
                 let (mut buffer, filled) = match filling.take() {
                     Some(filling) => filling,
-                    None => (lane.buffer()?, 0),
+                    None => (lane.buffer(nbytes.saturating_sub(at).min(lane.chunk))?, 0),
                 };
                 let free = buffer.as_mut().get_mut(filled..).unwrap_or_default();
                 let (now, later) = piece.split_at(piece.len().min(free.len()));
                 free.get_mut(..now.len()).unwrap_or_default().copy_from_slice(now);
                 piece = later;
                 let filled = filled.saturating_add(now.len());
-                if filled < lane.chunk {
+                if filled < buffer.as_ref().len() {
                     filling = Some((buffer, filled));
                 } else {
                     lane.begin(buffer, filled, to, at)?;
