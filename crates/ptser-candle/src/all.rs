@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use ptser_core::ReadAhead;
 use rayon::prelude::*;
 
-use crate::base::{BaseKey, Batch, Located, Uses};
+use crate::base::{BaseKey, Batch, Located};
 use crate::fill::HugePages;
 use crate::loaded::Loaded;
 use crate::make::{Base, Made, Wanted};
@@ -20,13 +20,13 @@ use crate::tensors::view_key;
 ///
 /// # Errors
 /// Those of reading, and of making the tensors.
-pub(crate) fn load(wanted: &[Wanted<'_>], uses: &Uses, pages: &HugePages, device: &Device) -> Result<Loaded> {
+pub(crate) fn load(wanted: &[Wanted<'_>], pages: &HugePages, device: &Device) -> Result<Loaded> {
     let bases = match device {
-        Device::Cpu => large_bases(wanted, uses, pages)?,
+        Device::Cpu => large_bases(wanted, pages)?,
         // One after the other where each passes through the host on its way to a device, which copies the last meanwhile.
         _ => HashMap::new(),
     };
-    let mut loading = Loading { uses, pages, device, bases, made: HashMap::new(), batch: Batch::default() };
+    let mut loading = Loading { pages, device, bases, made: HashMap::new(), batch: Batch::default() };
     let mut tensors = IndexMap::with_capacity_and_hasher(wanted.len(), RandomState::default());
     let mut report = Report::default();
     for one in wanted {
@@ -40,20 +40,19 @@ pub(crate) fn load(wanted: &[Wanted<'_>], uses: &Uses, pages: &HugePages, device
 }
 
 /// The storages that are not small, on the host.
-fn large_bases(wanted: &[Wanted<'_>], uses: &Uses, pages: &HugePages) -> Result<HashMap<BaseKey, Base>> {
+fn large_bases(wanted: &[Wanted<'_>], pages: &HugePages) -> Result<HashMap<BaseKey, Base>> {
     let mut seen = HashSet::new();
     let located = wanted.iter().filter_map(|one| Some((one, one.located()?)));
     let large: Vec<(&Wanted<'_>, Located<'_>)> = located
         .filter(|(_, located)| located.storage.nbytes() > ReadAhead::SMALL && seen.insert(located.key()))
         .collect();
     let read = |(one, located): (&Wanted<'_>, Located<'_>)| {
-        Ok((located.key(), one.base(located, uses, pages, None, &Device::Cpu)?))
+        Ok((located.key(), one.base(located, pages, None, &Device::Cpu)?))
     };
     large.into_par_iter().map(read).collect()
 }
 
 struct Loading<'l> {
-    uses: &'l Uses,
     pages: &'l HugePages,
     device: &'l Device,
     /// Those that are there: large ones, and those that several tensors view.
@@ -67,15 +66,15 @@ impl Loading<'_> {
     fn make(&mut self, one: &Wanted<'_>) -> Result<Made> {
         let Some(located) = one.located() else { return one.alone(self.device) };
         let key = located.key();
-        if self.uses.views(key) < 2 {
-            return one.view(located, &self.base(one, located)?, self.uses);
+        if one.views() < 2 {
+            return one.view(located, &self.base(one, located)?);
         }
         let view_key = (key, view_key(one.tensor, located));
         if let Some(same) = self.made.get(&view_key) {
             return Ok(same.clone());
         }
         let base = self.base(one, located)?;
-        let made = one.view(located, &base, self.uses)?;
+        let made = one.view(located, &base)?;
         self.bases.insert(key, base);
         self.made.insert(view_key, made.clone());
         Ok(made)
@@ -84,7 +83,7 @@ impl Loading<'_> {
     fn base(&mut self, one: &Wanted<'_>, located: Located<'_>) -> Result<Base> {
         match self.bases.get(&located.key()) {
             Some(base) => Ok(base.clone()),
-            None => one.base(located, self.uses, self.pages, Some(&mut self.batch), self.device),
+            None => one.base(located, self.pages, Some(&mut self.batch), self.device),
         }
     }
 }

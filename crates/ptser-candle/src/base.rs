@@ -39,23 +39,38 @@ impl<'t> Located<'t> {
     pub(crate) fn key(self) -> BaseKey {
         (self.storage.id(), self.dtype)
     }
+
+    /// What to read of the storage: all of it, unless most of it is viewed by nobody.
+    pub(crate) fn window(self, used: Option<&Use>) -> Window {
+        let nbytes = usize::try_from(self.storage.nbytes()).unwrap_or(usize::MAX);
+        let whole = Window { first: 0, count: nbytes.checked_div(self.dtype.element_size()).unwrap_or(0) };
+        let Some(&Use { first, end, .. }) = used else { return whole };
+        let count = end.saturating_sub(first);
+        if count <= whole.count / 2 { Window { first, count } } else { whole }
+    }
 }
 
 /// Which elements of each storage are viewed, and by how many tensors.
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
-    /// By the storage's id: as the first type that it is viewed as, and as others.
-    by_storage: HashMap<usize, (Use, Vec<Use>)>,
+    uses: Vec<Use>,
+    /// For each tensor the place of its own, if it lies in a storage.
+    of: Vec<Option<usize>>,
 }
 
 /// The views of a storage as one type.
-#[derive(Debug, Clone, Copy)]
-struct Use {
+#[derive(Debug)]
+pub(crate) struct Use {
     dtype: Torch,
     /// Elements: the first viewed, and one past the last.
     first: usize,
     end: usize,
-    views: usize,
+    /// How many tensors.
+    pub(crate) views: usize,
+    /// Whether an earlier tensor views the storage as another type, and has it.
+    pub(crate) is_second_type: bool,
+    /// The place of the next type that the storage is viewed as.
+    next: Option<usize>,
 }
 
 /// The elements that a base holds: counted from the start of the storage.
@@ -68,62 +83,45 @@ pub(crate) struct Window {
 impl Uses {
     /// Notes every view of a state dict.
     pub(crate) fn of<'t>(tensors: impl ExactSizeIterator<Item = &'t ptser_core::Tensor>) -> Self {
-        let mut by_storage: HashMap<usize, (Use, Vec<Use>)> = HashMap::with_capacity(tensors.len());
-        for tensor in tensors {
-            let Some(located) = Located::of(tensor) else { continue };
-            let dtype = located.dtype;
-            let end = layout::extent(tensor.shape(), tensor.stride(), located.offset).unwrap_or(0);
-            let new = Use { dtype, first: located.offset.min(end), end, views: 0 };
-            let (one, others) = by_storage.entry(located.storage.id()).or_insert((new, Vec::new()));
-            let known = if one.dtype == dtype {
-                Some(one)
-            } else {
-                others.iter_mut().find(|other| other.dtype == dtype)
-            };
-            match known {
-                Some(known) => known.add(new),
-                None => others.push(Use { views: 1, ..new }),
+        let mut uses: Vec<Use> = Vec::with_capacity(tensors.len());
+        // The first type's, by the storage's id.
+        let mut firsts: HashMap<usize, usize> = HashMap::with_capacity(tensors.len());
+        let of = tensors.map(|tensor| {
+            let Located { storage, dtype, offset } = Located::of(tensor)?;
+            let end = layout::extent(tensor.shape(), tensor.stride(), offset).unwrap_or(0);
+            let first = offset.min(end);
+            let new = uses.len();
+            let mut place = *firsts.entry(storage.id()).or_insert(new);
+            let is_second_type = place != new;
+            while let Some(other) = uses.get_mut(place).filter(|other| other.dtype != dtype) {
+                place = *other.next.get_or_insert(new);
             }
-        }
-        Self { by_storage }
+            if place == new {
+                uses.push(Use { dtype, first, end, views: 0, is_second_type, next: None });
+            }
+            uses.get_mut(place)?.add(first, end);
+            Some(place)
+        });
+        Self { of: of.collect(), uses }
     }
 
-    fn find(&self, (storage, dtype): BaseKey) -> Option<&Use> {
-        let (one, others) = self.by_storage.get(&storage)?;
-        std::iter::once(one).chain(others).find(|used| used.dtype == dtype)
-    }
-
-    /// How many tensors view a storage as this type.
-    pub(crate) fn views(&self, key: BaseKey) -> usize {
-        self.find(key).map_or(0, |found| found.views)
-    }
-
-    /// Whether another tensor views the storage as another type, and has it.
-    pub(crate) fn is_second_type(&self, (storage, dtype): BaseKey) -> bool {
-        self.by_storage.get(&storage).is_some_and(|(one, _)| one.dtype != dtype)
-    }
-
-    /// What to read of a storage: all of it, unless most of it is viewed by nobody.
-    pub(crate) fn window(&self, located: Located<'_>) -> Window {
-        let nbytes = usize::try_from(located.storage.nbytes()).unwrap_or(usize::MAX);
-        let whole = Window { first: 0, count: nbytes.checked_div(located.dtype.element_size()).unwrap_or(0) };
-        let Some(&Use { first, end, .. }) = self.find(located.key()) else { return whole };
-        let count = end.saturating_sub(first);
-        if count <= whole.count / 2 { Window { first, count } } else { whole }
+    /// What the storage of a tensor, by its place, is viewed for.
+    pub(crate) fn at(&self, place: usize) -> Option<&Use> {
+        self.uses.get((*self.of.get(place)?)?)
     }
 }
 
 impl Use {
     /// Counts one more view.
-    fn add(&mut self, view: Self) {
+    fn add(&mut self, first: usize, end: usize) {
         self.views = self.views.saturating_add(1);
         // A view without elements touches nothing.
-        if view.end > view.first {
+        if end > first {
             if self.end == self.first {
-                (self.first, self.end) = (view.first, view.end);
+                (self.first, self.end) = (first, end);
             }
-            self.first = self.first.min(view.first);
-            self.end = self.end.max(view.end);
+            self.first = self.first.min(first);
+            self.end = self.end.max(end);
         }
     }
 }

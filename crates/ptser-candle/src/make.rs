@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use candle_core::{DType, Device, Result, Tensor};
 use ptser_core::{ByteOrder, DType as Torch, Storage, Tensor as Described, TensorKind};
 
-use crate::base::{self, Batch, Located, Uses};
+use crate::base::{self, Batch, Located, Use};
 use crate::dtype::{Conversions, Means, Target, target};
 use crate::error::{about, wrap};
 use crate::fill::HugePages;
@@ -35,6 +35,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) target: Target,
     /// The type that the caller wants, if not the target's.
     pub(crate) cast: Option<DType>,
+    /// What its storage is viewed for; all of it, where that is not told.
+    used: Option<&'w Use>,
 }
 
 /// Bytes that a copied view may take beyond its storage's own.
@@ -73,7 +75,17 @@ impl<'w> Wanted<'w> {
         }
         let target = target(tensor.dtype(), conversions)
             .map_err(|choices| about(name, format!("its type is {}: {choices}", tensor.dtype())))?;
-        Ok(Self { name, tensor, target, cast: cast.filter(|&cast| cast != target.dtype) })
+        Ok(Self { name, tensor, target, cast: cast.filter(|&cast| cast != target.dtype), used: None })
+    }
+
+    /// Among the tensors that are wanted, or may be.
+    pub(crate) fn among(self, used: Option<&'w Use>) -> Self {
+        Self { used, ..self }
+    }
+
+    /// How many tensors view its storage as it does.
+    pub(crate) fn views(&self) -> usize {
+        self.used.map_or(0, |used| used.views)
     }
 
     /// The shape that candle sees.
@@ -110,12 +122,11 @@ impl<'w> Wanted<'w> {
     pub(crate) fn base(
         &self,
         located: Located<'_>,
-        uses: &Uses,
         pages: &HugePages,
         batch: Option<&mut Batch>,
         device: &Device,
     ) -> Result<Base> {
-        let window = uses.window(located);
+        let window = located.window(self.used);
         // candle's kernels count in 32 bits, and Metal's lack some types: such casts are the host's.
         let reach =
             u32::try_from(window.count.saturating_mul(self.target.lanes)).is_ok_and(|count| count < 1 << 31);
@@ -128,12 +139,12 @@ impl<'w> Wanted<'w> {
     }
 
     /// Takes the tensor out of its base.
-    pub(crate) fn view(&self, located: Located<'_>, base: &Base, uses: &Uses) -> Result<Made> {
+    pub(crate) fn view(&self, located: Located<'_>, base: &Base) -> Result<Made> {
         if located.dtype == Torch::UInt64 && self.cast.is_none() {
             self.refuse_large_integers()?;
         }
         let mut changes = self.conversions();
-        if uses.is_second_type(located.key()) {
+        if self.used.is_some_and(|used| used.is_second_type) {
             changes.push(
                 self.copied("candle's storages have one type, and another tensor views this one as another"),
             );

@@ -109,8 +109,7 @@ impl PtTensors {
     /// # Errors
     /// As [`get_as`](Self::get_as), and another shape.
     pub fn get_shaped(&self, shape: &Shape, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let Some(tensor) = self.0.state_dict.find(name) else { return Err(self.missing(name, Some(shape))) };
-        let wanted = Wanted::of(name, tensor, Some(dtype), self.0.conversions)?;
+        let wanted = self.find(name, Some(dtype))?.ok_or_else(|| self.missing(name, Some(shape)))?;
         let dims = wanted.dims();
         if *dims != *shape.dims() {
             let msg = match self.of_shape(shape).as_slice() {
@@ -130,14 +129,22 @@ impl PtTensors {
     /// As [`get`](Self::get).
     pub fn load_all(&self, device: &Device) -> Result<Loaded> {
         let Inner { state_dict, uses, conversions, pages, .. } = &*self.0;
-        let wanted: Result<Vec<Wanted<'_>>> =
-            state_dict.iter().map(|(name, tensor)| Wanted::of(name, tensor, None, *conversions)).collect();
-        all::load(&wanted?, uses, pages, device)
+        let wanted =
+            |(place, (name, tensor))| Ok(Wanted::of(name, tensor, None, *conversions)?.among(uses.at(place)));
+        let wanted: Result<Vec<Wanted<'_>>> = state_dict.iter().enumerate().map(wanted).collect();
+        all::load(&wanted?, pages, device)
     }
 
     fn wanted<'s>(&'s self, name: &'s str, cast: Option<DType>) -> Result<Wanted<'s>> {
-        let tensor = self.0.state_dict.find(name).ok_or_else(|| self.missing(name, None))?;
-        Wanted::of(name, tensor, cast, self.0.conversions)
+        self.find(name, cast)?.ok_or_else(|| self.missing(name, None))
+    }
+
+    fn find<'s>(&'s self, name: &'s str, cast: Option<DType>) -> Result<Option<Wanted<'s>>> {
+        let Inner { state_dict, uses, conversions, .. } = &*self.0;
+        let Some((place, tensor)) = state_dict.position(name).zip(state_dict.find(name)) else {
+            return Ok(None);
+        };
+        Ok(Some(Wanted::of(name, tensor, cast, *conversions)?.among(uses.at(place))))
     }
 
     /// The error for a name that is not there: what was expected, and the nearest names stand behind the path,
@@ -160,14 +167,14 @@ impl PtTensors {
     }
 
     fn read(&self, wanted: Wanted<'_>, device: &Device) -> Result<Tensor> {
-        let Inner { uses, shared, pages, .. } = &*self.0;
+        let Inner { shared, pages, .. } = &*self.0;
         let made = match wanted.located() {
             None => wanted.alone(device)?,
             Some(located) => {
                 let key = located.key();
-                let read = || wanted.base(located, uses, pages, None, device);
-                let view = |base: &Base| wanted.view(located, base, uses);
-                match uses.views(key) {
+                let read = || wanted.base(located, pages, None, device);
+                let view = |base: &Base| wanted.view(located, base);
+                match wanted.views() {
                     0 | 1 => view(&read()?)?,
                     names => {
                         let lookup = Lookup { key, dtype: wanted.dtype(), device, names };

@@ -8,6 +8,7 @@ use crate::dtensor::DTensor;
 use crate::error::{Error, Result};
 use crate::listing::{Entry, Listing};
 use crate::module;
+use crate::pickle::Node;
 use crate::suggest;
 use crate::tensor::{Tensor, TensorKind};
 use crate::value::{Value, ValueKind};
@@ -65,6 +66,11 @@ impl StateDict {
     /// The tensor of a name.
     pub fn find(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
+    }
+
+    /// The place of a name among them.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.tensors.get_index_of(name)
     }
 
     /// The tensor of a name.
@@ -160,9 +166,7 @@ pub(crate) fn find(root: Value<'_>) -> Value<'_> {
     let mut value = root;
     // Lightning's and Hugging Face's wrappers nest at most this deep.
     for _ in 0..3 {
-        let inner =
-            CUSTOMARY.iter().find_map(|key| entry(value, key).filter(|inner| leads_to_tensors(*inner)));
-        match inner {
+        match customary(value).into_iter().flatten().find(|inner| leads_to_tensors(*inner)) {
             Some(inner) => value = inner,
             None => break,
         }
@@ -192,11 +196,29 @@ fn entry<'c>(value: Value<'c>, key: &str) -> Option<Value<'c>> {
     if value.is_mapping() { value.find(key) } else { None }
 }
 
+/// The values under the customary keys, likeliest first; in one pass, since a state dict has many other keys.
+fn customary(value: Value<'_>) -> [Option<Value<'_>>; CUSTOMARY.len()] {
+    let mut found = [None; CUSTOMARY.len()];
+    if !value.is_mapping() {
+        return found;
+    }
+    let graph = &value.document.graph;
+    // Of several values that one key has, `Value::find` gives the last entry's, and an attribute's where there is none.
+    for (key, value) in value.attributes().chain(value.entries()) {
+        let Node::Str(span) = graph.node(key.id) else { continue };
+        let is_it = |(key, _): &(&str, _)| span.len() == key.len() && graph.bytes(span) == key.as_bytes();
+        if let Some((_, place)) = CUSTOMARY.into_iter().zip(&mut found).find(is_it) {
+            *place = Some(value);
+        }
+    }
+    found
+}
+
 /// Whether a value is a module, or a mapping that holds tensors, directly or under a customary key.
 fn leads_to_tensors(value: Value<'_>) -> bool {
     let tensors = |value: Value<'_>| {
         let is_one = |value: Value<'_>| matches!(value.kind(), ValueKind::Tensor(_) | ValueKind::Array(_));
         module::is_module(value) || value.entries().any(|(_, value)| is_one(value))
     };
-    tensors(value) || CUSTOMARY.iter().filter_map(|key| entry(value, key)).any(tensors)
+    tensors(value) || customary(value).into_iter().flatten().any(tensors)
 }

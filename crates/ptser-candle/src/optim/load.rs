@@ -306,8 +306,9 @@ impl<'c> Reader<'_, 'c> {
             None => wanted.alone(device)?,
             Some(located) => {
                 let uses = Uses::of(std::iter::once(tensor));
-                let base = wanted.base(located, &uses, &HugePages::default(), None, device)?;
-                wanted.view(located, &base, &uses)?
+                let wanted = wanted.among(uses.at(0));
+                let base = wanted.base(located, &HugePages::default(), None, device)?;
+                wanted.view(located, &base)?
             }
         };
         let own = made.tensor.contiguous()?;
