@@ -50,32 +50,41 @@ impl Diff {
             Ok::<_, Failure>(checkpoint)
         };
         let (first, second) = (open(first)?, open(second)?);
-        let mut out = output::human();
-        let mut differences = 0_usize;
-        let mut walk = Walk::new(files, (first.root(), second.root()));
-        while let Some((name, change)) = walk.next_change()? {
-            differences += 1;
-            if differences > MOST {
-                writeln!(out, "more than {} differences; the rest was not compared", human::number(MOST))?;
-                break;
-            }
-            match change {
-                Change::Only(0, value) => writeln!(out, "{} {name}: {}", "-".red(), summary(value))?,
-                Change::Only(_, value) => writeln!(out, "{} {name}: {}", "+".green(), summary(value))?,
-                Change::Changed(what) => writeln!(out, "{} {name}: {what}", "~".yellow())?,
-            }
+        let walk = Walk::new(files, (first.root(), second.root()));
+        let mut differences = 0;
+        match tell(walk, &mut differences) {
+            Err(failure) if !failure.is_closed_pipe() => Err(failure),
+            // Nobody reads the rest, and the first of them has decided.
+            _ => Ok(if differences > 0 { DIFFERENT } else { 0 }),
         }
-        let compared = format!(
-            "{} and {} compared",
-            human::count(walk.tensors, "tensor"),
-            human::count(walk.others, "other value")
-        );
-        if differences > 0 {
-            writeln!(out, "{compared}: {}", human::count(differences, "difference"))?;
-        } else {
-            writeln!(out, "{compared}: no difference")?;
-        }
-        out.flush()?;
-        Ok(if differences > 0 { DIFFERENT } else { 0 })
     }
+}
+
+/// Writes the differences, and counts them.
+fn tell(mut walk: Walk<'_>, differences: &mut usize) -> Result<(), Failure> {
+    let mut out = output::human();
+    while let Some((name, change)) = walk.next_change()? {
+        *differences += 1;
+        if *differences > MOST {
+            writeln!(out, "more than {} differences; the rest was not compared", human::number(MOST))?;
+            break;
+        }
+        match change {
+            Change::Only(0, value) => writeln!(out, "{} {name}: {}", "-".red(), summary(value))?,
+            Change::Only(_, value) => writeln!(out, "{} {name}: {}", "+".green(), summary(value))?,
+            Change::Changed(what) => writeln!(out, "{} {name}: {what}", "~".yellow())?,
+        }
+    }
+    let compared = format!(
+        "{} and {} compared",
+        human::count(walk.tensors, "tensor"),
+        human::count(walk.others, "other value")
+    );
+    if *differences > 0 {
+        writeln!(out, "{compared}: {}", human::count(*differences, "difference"))?;
+    } else {
+        writeln!(out, "{compared}: no difference")?;
+    }
+    out.flush()?;
+    Ok(())
 }

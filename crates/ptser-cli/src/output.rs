@@ -85,6 +85,14 @@ impl fmt::Display for Failure {
     }
 }
 
+/// For commands whose exit code says what was found: it is the same where nobody reads the output to its end.
+pub(crate) fn or_closed(written: io::Result<()>) -> Result<(), Failure> {
+    match written.map_err(Failure::from) {
+        Err(failure) if failure.is_closed_pipe() => Ok(()),
+        written => written,
+    }
+}
+
 const BUFFER: usize = 64 << 10;
 
 /// For people: colours reach terminals only.

@@ -47,15 +47,13 @@ impl Scan {
                     continue;
                 }
             };
-            if *json {
+            output::or_closed(if *json {
                 let mut out = output::machine();
-                write_json(&mut out, file, &scan)?;
-                out.flush()?;
+                write_json(&mut out, file, &scan).and_then(|()| out.flush())
             } else {
                 let mut out = output::human();
-                write_text(&mut out, file, &scan)?;
-                out.flush()?;
-            }
+                write_text(&mut out, file, &scan).and_then(|()| out.flush())
+            })?;
             let refused = scan.refused().next().is_some();
             if let Some(error) = scan.error {
                 Failure::from(error).complain();

@@ -55,7 +55,7 @@ fn verify(file: &Path, options: &LoadOptions) -> Result<u8, Failure> {
     let name = human::plain(&name);
     let (checkpoint, refusal) = open(file, options)?;
     let Some(checkpoint) = checkpoint else {
-        write_damage(&mut out, file, &refusal.iter().collect::<Vec<_>>())?;
+        output::or_closed(write_damage(&mut out, file, &refusal.iter().collect::<Vec<_>>()))?;
         return Ok(DAMAGED);
     };
     let mut progress = None;
@@ -69,15 +69,15 @@ fn verify(file: &Path, options: &LoadOptions) -> Result<u8, Failure> {
     let refusal = refusal.filter(|_| verification.is_good());
     let errors: Vec<&Error> = verification.errors().chain(&refusal).collect();
     let Some(first) = errors.first() else {
-        writeln!(out, "{}: good, {}", name.bold(), extent(&verification, &checkpoint))?;
-        out.flush()?;
+        let line = writeln!(out, "{}: good, {}", name.bold(), extent(&verification, &checkpoint));
+        output::or_closed(line.and_then(|()| out.flush()))?;
         return Ok(0);
     };
     // A disk that fails and a limit say nothing of the file.
     if !errors.iter().any(|error| is_damage(error)) {
         return Err(Failure::file(file, explain(first)));
     }
-    write_damage(&mut out, file, &errors)?;
+    output::or_closed(write_damage(&mut out, file, &errors))?;
     Ok(DAMAGED)
 }
 

@@ -120,6 +120,27 @@ fn of_several_files_the_highest_code_counts_and_all_are_looked_at() {
     assert!(out.contains("posix.getcwd") && out.contains("views.pt: "), "{out}");
 }
 
+/// `ptser scan model.pt | head` under `pipefail` must not call a file good.
+#[test]
+fn a_closed_pipe_changes_no_verdict() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (good, unlisted, flipped) = (zip("many.pt"), own("unlisted.pt"), flipped(scratch.path()));
+    let cases: [(&[&str], [&Path; 2], i32); 5] = [
+        (&["scan"], [&unlisted, &good], 3),
+        (&["scan", "--json"], [&good, &unlisted], 3),
+        (&["scan"], [&unlisted, &zip("missing.pt")], 5),
+        (&["verify"], [&flipped, &good], 4),
+        (&["diff"], [&flipped, &good], 1),
+    ];
+    for (arguments, files, expected) in cases {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command().args(arguments).args(files).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(expected), "{arguments:?}: {output:?}");
+        assert_eq!(output.stderr.is_empty(), expected != 5, "{arguments:?}: {output:?}");
+    }
+}
+
 #[test]
 fn scan_lists_what_the_policy_does_not_allow() {
     let good = run("scan", &zip("many.pt"), &[]);
