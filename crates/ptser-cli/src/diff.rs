@@ -1,5 +1,6 @@
 //! `ptser diff`: what two files hold, compared by name.
 
+mod identity;
 mod leaves;
 mod values;
 mod walk;

@@ -203,6 +203,21 @@ fn differences_are_told_by_name() {
 }
 
 #[test]
+fn keys_and_members_of_sets_are_compared_whatever_they_look_like() {
+    let (code, lines) = diff(&own("keys.pt"), &own("keys_reordered.pt"), &["--inert"]);
+    assert_eq!(code, 0, "{lines:?}");
+    let (code, lines) = diff(&own("keys.pt"), &own("keys_other.pt"), &["--inert"]);
+    assert_eq!(code, 1);
+    for (key, value) in [("1.5", 1), ("None", 2), ("<fractions.Fraction>", 4)] {
+        for side in ["-", "+"] {
+            assert!(lines.contains(&format!("{side} {key}: int {value}")), "{lines:?}");
+        }
+    }
+    assert!(lines.iter().any(|line| line.starts_with("~ tags: {'xxx") && line.ends_with(" that differs")));
+    assert_eq!(lines.last().unwrap(), "0 tensors and 2 other values compared: 7 differences");
+}
+
+#[test]
 fn the_largest_difference_of_values_and_changed_values_are_told() {
     let scratch = tempfile::tempdir().unwrap();
     // Another step, another moment. Tied weights are one tensor.

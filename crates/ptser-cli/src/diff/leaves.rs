@@ -38,17 +38,8 @@ pub(super) fn compare(a: Value<'_>, b: Value<'_>) -> ptser::Result<Option<String
     Ok((!same).then(|| change(a, b)))
 }
 
-/// How two sets differ: they have no order, and their members hold nothing.
-pub(super) fn sets(a: Value<'_>, b: Value<'_>) -> Option<String> {
-    let members = |set: Value<'_>| {
-        let mut members: Vec<String> = set.items().map(|item| item.to_string()).collect();
-        members.sort_unstable();
-        members
-    };
-    (members(a) != members(b)).then(|| change(a, b))
-}
-
-fn change(a: Value<'_>, b: Value<'_>) -> String {
+/// Both, where they differ.
+pub(super) fn change(a: Value<'_>, b: Value<'_>) -> String {
     let (first, second) = (human::shorten(&a.to_string(), SHOWN), human::shorten(&b.to_string(), SHOWN));
     if first == second {
         format!("{first}, and more of it that differs")

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 
-use ptser::{PathElement, Tensor, Value, ValueKind};
+use ptser::{Tensor, Value, ValueKind};
 
+use super::identity::{Identities, Step};
 use super::{leaves, values};
 use crate::output::{Failure, explain};
 use crate::{describe, human};
@@ -23,7 +24,7 @@ struct Pair<'c> {
 }
 
 /// What a value holds.
-type Children<'c> = Vec<(PathElement, Value<'c>)>;
+type Children<'c> = Vec<(Step, Value<'c>)>;
 
 /// Goes through two values, and tells their differences one by one.
 pub(super) struct Walk<'c> {
@@ -34,6 +35,7 @@ pub(super) struct Walk<'c> {
     /// Values that were compared already: what is shared is compared once, and cycles end.
     met: HashSet<(usize, usize)>,
     found: VecDeque<(usize, Change<'c>)>,
+    identities: (Identities, Identities),
     /// Tensors in both.
     pub(super) tensors: usize,
     /// Values in both that hold nothing.
@@ -53,6 +55,7 @@ impl<'c> Walk<'c> {
             open: vec![Pair { step: 0, values }],
             met: HashSet::new(),
             found: VecDeque::new(),
+            identities: <(Identities, Identities)>::default(),
             tensors: 0,
             others: 0,
         }
@@ -88,7 +91,9 @@ impl<'c> Walk<'c> {
             _ if is_set(a) => {
                 self.others += 1;
                 self.met.insert((a.id(), b.id()));
-                self.found.extend(leaves::sets(a, b).map(|change| (step, Change::Changed(change))));
+                if self.identities.0.set(a)? != self.identities.1.set(b)? {
+                    self.found.push_back((step, Change::Changed(leaves::change(a, b))));
+                }
                 return Ok(());
             }
             _ => {}
@@ -109,7 +114,8 @@ impl<'c> Walk<'c> {
             }
             return Ok(());
         }
-        self.children(step, children.0.collect(), children.1.collect());
+        let members = (self.identities.0.members(a, children.0)?, self.identities.1.members(b, children.1)?);
+        self.children(step, members.0, members.1);
         if self.met.len().max(self.steps.len()) > PAIRS {
             return Err(Failure::file(self.files.1, "it shares too much with itself to be compared"));
         }
@@ -121,12 +127,12 @@ impl<'c> Walk<'c> {
         if first.len() == second.len() && first.iter().zip(&second).all(|((one, _), (other, _))| one == other)
         {
             for ((element, value), (_, other)) in first.into_iter().zip(second).rev() {
-                let step = self.step(step, element.to_string());
+                let step = self.step(step, element.0.to_string());
                 self.open.push(Pair { step, values: (value, other) });
             }
             return;
         }
-        let mut others: HashMap<&PathElement, VecDeque<usize>> = HashMap::new();
+        let mut others: HashMap<&Step, VecDeque<usize>> = HashMap::new();
         for (place, (element, _)) in second.iter().enumerate() {
             others.entry(element).or_default().push_back(place);
         }
@@ -134,7 +140,7 @@ impl<'c> Walk<'c> {
         let before = self.open.len();
         for (element, value) in first {
             let other = others.get_mut(&element).and_then(VecDeque::pop_front);
-            let step = self.step(step, element.to_string());
+            let step = self.step(step, element.0.to_string());
             match other.and_then(|place| Some((place, second.get(place)?))) {
                 Some((place, (_, other))) => {
                     if let Some(taken) = taken.get_mut(place) {
@@ -147,7 +153,7 @@ impl<'c> Walk<'c> {
         }
         drop(others);
         for ((element, value), _) in second.iter().zip(taken).filter(|(_, taken)| !taken) {
-            let step = self.step(step, element.to_string());
+            let step = self.step(step, element.0.to_string());
             self.found.push_back((step, Change::Only(1, *value)));
         }
         if let Some(new) = self.open.get_mut(before..) {
