@@ -4,7 +4,7 @@ mod cast;
 mod safetensors;
 mod shards;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -170,8 +170,13 @@ impl Convert {
 
     fn to_pytorch(&self, state_dict: &StateDict, options: &SaveOptions, note: &str) -> Result<(), Failure> {
         self.write(&self.pieces(state_dict), note, |sink, names, path| {
-            let part: StateDict =
-                names.iter().filter_map(|&name| Some((name, state_dict.find(name)?.clone()))).collect();
+            // In the order of the state dict; what shares a storage stands together in `names`.
+            let names: HashSet<&str> = names.iter().copied().collect();
+            let part: StateDict = state_dict
+                .iter()
+                .filter(|(name, _)| names.contains(name))
+                .map(|(name, tensor)| (name, tensor.clone()))
+                .collect();
             options.clone().root_folder_of(path)?.write(sink, &part)
         })
     }

@@ -122,6 +122,18 @@ fn what_shared_a_storage_shares_one_after_a_cast() {
 }
 
 #[test]
+fn names_stay_in_their_order() {
+    let scratch = tempfile::tempdir().unwrap();
+    let output = scratch.path().join("out.pt");
+    convert(&own("training.pt"), &output, &[]);
+    let found = json("ls", &output, &[]);
+    let found = found["tensors"].as_array().unwrap().iter().map(|tensor| tensor["name"].as_str().unwrap());
+    // The first, the third and the last share a storage.
+    let expected = ["embed.weight", "block.weight", "head.weight", "first_row"];
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn tied_tensors_are_written_once_and_tied_again() {
     let scratch = tempfile::tempdir().unwrap();
     let (there, back) = (scratch.path().join("model.safetensors"), scratch.path().join("model.pt"));
