@@ -13,7 +13,7 @@ use crate::output::Failure;
 use crate::tally::Tally;
 use crate::written::{ALIGNMENTS, Container, Outputs};
 
-/// Write the same object again: byte for byte the same file where PyTorch wrote it.
+/// Write the same object again: byte for byte the same file where torch 2.15 wrote it.
 ///
 /// Tar archives, plain pickles and safetensors files become zip archives. What is not given stays as it is in IN. OUT may
 /// be IN: it is replaced when all is written.
