@@ -152,6 +152,13 @@ fn names_from_files_cannot_steer_a_terminal() {
     }
 }
 
+#[test]
+fn numbers_are_quoted_where_they_are_text() {
+    let lines = |name: &str| stdout(&run("show", &own(name), &["--inert"])).to_owned();
+    assert!(lines("keys.pt").contains("\n  1.5: 1\n"), "{}", lines("keys.pt"));
+    assert!(lines("keys_other.pt").contains("\n  \"1.5\": 1\n"), "{}", lines("keys_other.pt"));
+}
+
 /// The exit code of a comparison, and its lines.
 fn diff(a: &Path, b: &Path, options: &[&str]) -> (i32, Vec<String>) {
     let output = command().arg("diff").arg(a).arg(b).args(options).output().unwrap();

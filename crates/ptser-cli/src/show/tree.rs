@@ -22,9 +22,12 @@ pub(super) struct Tree {
     pub(super) all: bool,
 }
 
+/// The way to a value, and whether it is a key that is text.
+type Step = (PathElement, bool);
+
 /// What is still to be written.
 enum Task<'c> {
-    Value { value: Value<'c>, step: Option<PathElement>, parent: usize, level: u64 },
+    Value { value: Value<'c>, step: Option<Step>, parent: usize, level: u64 },
     More { count: usize, level: u64 },
 }
 
@@ -42,7 +45,7 @@ impl Tree {
         name: &str,
     ) -> Result<(), Trouble> {
         let mut tasks = Vec::new();
-        self.open(value.children()?, 0, 1, &mut tasks);
+        self.open(value, value.children()?, 0, 1, &mut tasks);
         self.walk(out, tasks, name)
     }
 
@@ -63,7 +66,7 @@ impl Tree {
                 None => 0,
                 Some(step) => {
                     write!(out, "{}: ", spelled(step))?;
-                    steps.push((parent, step.to_string()));
+                    steps.push((parent, step.0.to_string()));
                     steps.len() - 1
                 }
             };
@@ -87,7 +90,7 @@ impl Tree {
                 tasks.push(Task::More { count: children.len(), level: level + 1 });
                 continue;
             }
-            self.open(children, place, level + 1, &mut tasks);
+            self.open(value, children, place, level + 1, &mut tasks);
         }
         Ok(())
     }
@@ -95,6 +98,7 @@ impl Tree {
     /// The first of them last, as they are taken from the end.
     fn open<'c>(
         &self,
+        of: Value<'c>,
         children: impl ExactSizeIterator<Item = (PathElement, Value<'c>)>,
         parent: usize,
         level: u64,
@@ -106,8 +110,10 @@ impl Tree {
             tasks.push(Task::More { count: count - shown, level });
         }
         let before = tasks.len();
-        let value = |(step, value)| Task::Value { value, step: Some(step), parent, level };
-        tasks.extend(children.take(shown).map(value));
+        // Entries come first; no other step looks like a number.
+        let texts = of.entries().map(|(key, _)| matches!(key.kind(), ValueKind::Str(_)));
+        let value = |((step, value), text)| Task::Value { value, step: Some((step, text)), parent, level };
+        tasks.extend(children.take(shown).zip(texts.chain(std::iter::repeat(true))).map(value));
         if let Some(new) = tasks.get_mut(before..) {
             new.reverse();
         }
@@ -169,10 +175,10 @@ fn is_plain(value: Value<'_>) -> bool {
     sequence && value.items().all(plain)
 }
 
-fn spelled(step: &PathElement) -> String {
+fn spelled((step, is_text): &Step) -> String {
     match step {
-        PathElement::Key(key) if describe::is_plain(key) => human::name(key),
-        PathElement::Key(key) => human::name(&format!("{key:?}")),
+        PathElement::Key(key) if *is_text && !describe::is_plain(key) => human::name(&format!("{key:?}")),
+        PathElement::Key(key) => human::name(key),
         other => other.to_string(),
     }
 }
