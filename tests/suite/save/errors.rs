@@ -117,6 +117,14 @@ fn names_that_are_too_long_are_misuse() {
 }
 
 #[test]
+fn a_root_folder_that_no_reader_would_find_is_misuse() {
+    for root in ["", "a/b", "/a", "a/"] {
+        let error = misuse(SaveOptions::new().root_folder(root).to_bytes(&small()));
+        assert!(error.contains(&format!("{root:?}")), "{error}");
+    }
+}
+
+#[test]
 fn folders_that_are_missing_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("missing/model.pt");

@@ -40,7 +40,8 @@ impl Plan {
     /// with a slash, or none, a name in it, and a size.
     ///
     /// # Errors
-    /// `Misuse` for an alignment that the format cannot express, a name that is too long, or more than 2^64 bytes.
+    /// `Misuse` for an alignment that the format cannot express, a root folder that is no name, a record's name that is too
+    /// long, or more than 2^64 bytes.
     pub(crate) fn new<'r>(
         root: &str,
         records: impl IntoIterator<Item = (&'r str, &'r str, u64)>,
@@ -51,6 +52,9 @@ impl Plan {
                 "a storage alignment of {alignment} bytes, expected 1 to {}",
                 ALIGNMENTS.end()
             )));
+        }
+        if root.is_empty() || root.contains('/') {
+            return Err(Error::misuse(format!("a root folder {root:?}, expected one name without a slash")));
         }
         let overflow = || Error::misuse("an archive of more than 2^64 bytes");
         let records = records.into_iter();

@@ -102,7 +102,7 @@ impl SaveOptions {
             return Ok(options);
         }
         options.byte_order = checkpoint.byte_order();
-        options.root = Some(checkpoint.root_folder().to_owned());
+        options.root = Some(checkpoint.root_folder().to_owned()).filter(|root| !root.is_empty());
         let alignment = checkpoint.note(".storage_alignment").and_then(|text| text.trim().parse().ok());
         let alignment = alignment.filter(|alignment| ALIGNMENTS.contains(alignment));
         options.alignment = alignment.unwrap_or(options.alignment);
@@ -182,8 +182,8 @@ impl SaveOptions {
         self
     }
 
-    /// The name of an archive's root folder. By default it is what PyTorch makes of the path, and `archive` for what
-    /// is no path.
+    /// The name of an archive's root folder, which has no slash; checked when saving. By default it is what PyTorch makes
+    /// of the path, and `archive` for what is no path.
     #[must_use]
     pub fn root_folder(mut self, root: impl Into<String>) -> Self {
         self.root = Some(root.into());
