@@ -48,3 +48,22 @@ fn values_print_as_in_python() {
     let checkpoint = Checkpoint::from_bytes(build::around(&quote)).unwrap();
     assert_eq!(checkpoint.root().to_string(), r#"bytearray(b"\'")"#);
 }
+
+#[test]
+fn a_frozenset_has_what_python_keeps_of_its_members() {
+    let read = |members: &[u8]| Checkpoint::from_bytes([b"\x80\x04(", members, b"\x91."].concat());
+    for (members, shown) in [
+        // 1, True, 2: as `pickle.loads` has it.
+        (&b"K\x01\x88K\x02"[..], "frozenset({1, 2})"),
+        (b"\x8c\x01a\x8c\x01b\x8c\x01a", "frozenset({'a', 'b'})"),
+        (b"K\x01\x85K\x01\x85N", "frozenset({(1,), None})"),
+        (b"", "frozenset()"),
+    ] {
+        assert_eq!(read(members).unwrap().root().to_string(), shown);
+    }
+    for members in [&b"]"[..], b"K\x01}", b"]\x85"] {
+        let error = read(members).err().unwrap();
+        assert_eq!(error.kind(), ptser::ErrorKind::Malformed);
+        assert!(error.to_string().contains("a member of a set"), "{error}");
+    }
+}

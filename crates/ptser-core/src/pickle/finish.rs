@@ -19,10 +19,19 @@ pub(super) fn settle_keys(graph: &mut Graph) -> Result<()> {
     let outcome = settle_all(graph, &mut containers, &mut objects);
     graph.containers = containers;
     graph.objects = objects;
-    outcome
+    for (frozen, kept) in outcome? {
+        graph.shorten(frozen, &kept);
+    }
+    Ok(())
 }
 
-fn settle_all(graph: &Graph, containers: &mut [Vec<NodeId>], objects: &mut [super::Object]) -> Result<()> {
+/// Gives the frozensets that have fewer members than were named.
+fn settle_all(
+    graph: &Graph,
+    containers: &mut [Vec<NodeId>],
+    objects: &mut [super::Object],
+) -> Result<Vec<(NodeId, Vec<NodeId>)>> {
+    let mut shorter = Vec::new();
     let mut keys = Keys {
         graph,
         texts: Vec::new(),
@@ -32,10 +41,19 @@ fn settle_all(graph: &Graph, containers: &mut [Vec<NodeId>], objects: &mut [supe
         round: 0,
         left: graph.weight().saturating_mul(16).saturating_add(1 << 20),
     };
-    for node in &graph.nodes {
+    for (node, id) in graph.nodes.iter().zip(graph.ids()) {
         let (place, step) = match node {
             Node::Dict(place) => (*place, 2),
             Node::Set(place) => (*place, 1),
+            Node::FrozenSet(_) => {
+                let mut members = graph.members(id).to_vec();
+                let named = members.len();
+                keys.settle(&mut members, 1)?;
+                if members.len() < named {
+                    push(&mut shorter, (id, members))?;
+                }
+                continue;
+            }
             _ => continue,
         };
         if let Some(members) = containers.get_mut(index(place)) {
@@ -45,7 +63,7 @@ fn settle_all(graph: &Graph, containers: &mut [Vec<NodeId>], objects: &mut [supe
     for more in objects.iter_mut().filter_map(|object| object.more.as_deref_mut()) {
         keys.settle(&mut more.entries, 2)?;
     }
-    Ok(())
+    Ok(shorter)
 }
 
 /// What is known of the keys of a graph.

@@ -216,6 +216,15 @@ impl Graph {
         }
     }
 
+    /// Leaves a frozenset some of its members.
+    pub(super) fn shorten(&mut self, frozen: NodeId, kept: &[NodeId]) {
+        let Node::FrozenSet(Run { start, len }) = self.node(frozen) else { return };
+        let members = self.children.get_mut(index(start)..).unwrap_or_default();
+        members.iter_mut().zip(kept).for_each(|(member, kept)| *member = *kept);
+        let len = u32::try_from(kept.len()).map_or(len, |kept| kept.min(len));
+        self.set_node(frozen, Node::FrozenSet(Run { start, len }));
+    }
+
     /// Whether each node is the root or part of it: a pickle may throw away what it made.
     pub(crate) fn reachable(&self) -> Vec<bool> {
         let mut reached = vec![false; self.nodes.len()];
