@@ -1,6 +1,9 @@
 //! Big-endian files give the same numbers as little-endian ones, whatever the machine.
 
-use ptser::{ByteOrder, Checkpoint, ErrorKind, LoadOptions, Reason, Tensor};
+use ptser::{
+    ByteOrder, Checkpoint, DType, ErrorKind, LoadOptions, Location, Reason, SaveOptions, StateDict, Storage,
+    Tensor,
+};
 
 use crate::build;
 use crate::fixtures;
@@ -73,4 +76,22 @@ fn an_unknown_byteorder_is_quoted() {
         assert_eq!(error.record(), Some("byteorder"));
         assert!(matches!(error.reason(), Reason::ByteOrder { found } if found == word), "{error}");
     }
+}
+
+#[test]
+fn a_storage_that_is_viewed_as_numbers_of_two_sizes_keeps_its_order() {
+    let other = if ByteOrder::NATIVE == ByteOrder::Little { ByteOrder::Big } else { ByteOrder::Little };
+    let storage = Storage::from_bytes(None, Location::cpu(), (0..32).collect::<Vec<u8>>());
+    let view = |dtype, count| Tensor::contiguous(storage.clone(), dtype, [count]).unwrap();
+    let save = |second: Tensor, order| {
+        let both = [("one", view(DType::UInt32, 8)), ("two", second)];
+        SaveOptions::new().byte_order(order).to_bytes(&StateDict::from_iter(both))
+    };
+    for order in [ByteOrder::NATIVE, other] {
+        save(view(DType::UInt32, 8), order).unwrap();
+    }
+    save(view(DType::UInt16, 16), ByteOrder::NATIVE).unwrap();
+    let error = save(view(DType::UInt16, 16), other).expect_err("it is saved");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("of 4 and of 2 bytes"), "{error}");
 }

@@ -206,7 +206,8 @@ fn for_each_child(graph: &Graph, id: NodeId, mut found: impl FnMut(Step, NodeId)
                 pairs(&more.entries);
             }
             let args = graph.members(object.args).iter();
-            let rest = object.more.iter().flat_map(|more| more.states.iter().chain(&more.items));
+            let rest = object.more.iter();
+            let rest = rest.flat_map(|more| more.states.iter().chain(&more.setters).chain(&more.items));
             args.chain(rest).for_each(|&child| found(Step::Inside, child));
         }
         _ => {}

@@ -505,7 +505,7 @@ impl Storage {
     }
 
     /// How many bytes must be swapped together to get from the file's order to `order`; 1 for none.
-    fn swap_unit(&self, dtype: DType, order: ByteOrder) -> usize {
+    pub(crate) fn swap_unit(&self, dtype: DType, order: ByteOrder) -> usize {
         match self.0.dtype {
             _ if self.0.byte_order == order => 1,
             Some(own) if !self.0.content.is_of_host() => own.swap_unit(),

@@ -5,6 +5,7 @@ mod archives;
 mod atomic;
 mod compact;
 mod errors;
+mod inside;
 mod modules;
 mod options;
 mod repack;

@@ -2,6 +2,7 @@
 
 use super::graph::{Call, More, Node, NodeId, Object, Run, Symbol, SymbolId, index};
 use super::machine::Machine;
+use super::opcode as op;
 use crate::error::{Error, Reason, Result};
 use crate::memory::{push, reserve};
 
@@ -199,6 +200,25 @@ impl Machine<'_> {
                 Ok(())
             }
             _ => Err(Reason::Pickle("BUILD gives a state to something that is not an object".into()).into()),
+        }
+    }
+
+    /// Keeps a call `function(object, state)` with the object, where the call was made for what it does and the object is
+    /// what goes on, as CPython writes it.
+    pub(super) fn note_setter(&mut self, dropped: NodeId) {
+        const WRITTEN: [u8; 3] = [op::TUPLE2, op::REDUCE, op::POP];
+        let Node::Object(call) = self.node(dropped) else { return };
+        let is_written_so = self.reader.read_so_far().ends_with(&WRITTEN);
+        // The arguments are the members that were made last.
+        let object = self.children.len().checked_sub(2).and_then(|place| self.children.get(place)).copied();
+        let Some(object) = object.filter(|object| is_written_so && self.stack.last() == Some(object)) else {
+            return;
+        };
+        if let Node::Object(place) = self.node(object)
+            && place != call
+            && let Some(object) = self.objects.get_mut(index(place))
+        {
+            object.more.get_or_insert_default().setters.push(dropped);
         }
     }
 

@@ -81,6 +81,8 @@ pub(crate) struct More {
     pub(crate) kwargs: Option<NodeId>,
     /// Each `BUILD`.
     pub(crate) states: Vec<NodeId>,
+    /// Calls `function(object, state)` that were made for what they do to the object: what `__reduce__` has as its sixth.
+    pub(crate) setters: Vec<NodeId>,
     /// `APPEND`, `APPENDS`, `ADDITEMS`.
     pub(crate) items: Vec<NodeId>,
     /// `SETITEM`, `SETITEMS`: keys and values in turn.
@@ -239,8 +241,8 @@ impl Graph {
                 Node::Object(_) => {
                     let Some((_, object)) = self.object(id) else { continue };
                     open.extend([object.callable, object.args]);
-                    if let Some(More { kwargs, states, items, entries }) = object.more.as_deref() {
-                        open.extend(kwargs.iter().chain(states).chain(items).chain(entries));
+                    if let Some(More { kwargs, states, setters, items, entries }) = object.more.as_deref() {
+                        open.extend(kwargs.iter().chain(states).chain(setters).chain(items).chain(entries));
                     }
                 }
                 _ => {}
@@ -260,8 +262,9 @@ impl Graph {
         self.children.iter().chain(self.containers.iter().flatten()).for_each(&mut count);
         for object in &self.objects {
             count(&object.callable);
-            if let Some(More { kwargs, states, items, entries }) = object.more.as_deref() {
-                kwargs.iter().chain(states).chain(items).chain(entries).for_each(&mut count);
+            count(&object.args);
+            if let Some(More { kwargs, states, setters, items, entries }) = object.more.as_deref() {
+                kwargs.iter().chain(states).chain(setters).chain(items).chain(entries).for_each(&mut count);
             }
         }
         counts
@@ -283,8 +286,8 @@ impl Graph {
             swap(&mut object.callable);
             swap(&mut object.args);
             let more = object.more.iter_mut().map(|more| &mut **more);
-            for More { kwargs, states, items, entries } in more {
-                kwargs.iter_mut().chain(states).chain(items).chain(entries).for_each(swap);
+            for More { kwargs, states, setters, items, entries } in more {
+                kwargs.iter_mut().chain(states).chain(setters).chain(items).chain(entries).for_each(swap);
             }
         }
     }
@@ -401,6 +404,13 @@ impl Graph {
             Node::Object(place) => Some((index(place), self.objects.get(index(place))?)),
             _ => None,
         }
+    }
+
+    /// The states of an object: those of `BUILD`, then those of calls.
+    pub(crate) fn states<'g>(&'g self, more: &'g More) -> impl Iterator<Item = NodeId> + 'g {
+        // `function(object, state)`
+        let by_call = |&call: &NodeId| self.members(self.object(call)?.1.args).get(1).copied();
+        more.states.iter().copied().chain(more.setters.iter().filter_map(by_call))
     }
 
     /// Puts the first argument in the place of every call of some functions, which return it as it is.

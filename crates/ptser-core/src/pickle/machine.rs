@@ -331,7 +331,9 @@ impl<'p> Machine<'p> {
 
     fn pop_or_mark(&mut self) -> Result<()> {
         if self.stack.len() > self.floor() {
-            self.stack.pop();
+            if let Some(dropped) = self.stack.pop() {
+                self.note_setter(dropped);
+            }
             return Ok(());
         }
         self.marks.pop().map(drop).ok_or_else(|| self.underflow())

@@ -21,5 +21,5 @@ pub(crate) use extent::pickle_len;
 pub(crate) use graph::{Call, Graph, More, Node, NodeId, Object, Symbol, SymbolId, index};
 pub(crate) use machine::run;
 pub(crate) use scan::scan;
-pub(crate) use spelling::{Literals, spell};
+pub(crate) use spelling::Literals;
 pub(crate) use writer::write;

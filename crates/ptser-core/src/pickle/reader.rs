@@ -19,6 +19,11 @@ impl<'p> Reader<'p> {
         self.position
     }
 
+    /// The bytes before the position.
+    pub(super) fn read_so_far(&self) -> &'p [u8] {
+        self.bytes.get(..self.position).unwrap_or_default()
+    }
+
     /// Goes back to a place where it has been.
     pub(super) fn go_back(&mut self, position: usize) {
         self.position = position.min(self.position);

@@ -35,26 +35,38 @@ fn one(texts: &mut HashMap<Box<str>, NodeId>, graph: &mut Graph, text: &str) -> 
     Ok(id)
 }
 
-/// Makes a graph one that [`write`](super::write) can write in a protocol from 2 to 5.
+/// Makes a graph one that the writer can write in a protocol from 2 to 5.
 ///
 /// # Errors
 /// `Unsupported` for a graph of more than 2^32 nodes.
-pub(crate) fn spell(graph: &mut Graph, protocol: u8, literals: Literals) -> Result<()> {
-    let mut speller = Speller { graph, literals, globals: HashMap::new() };
+pub(super) fn spell(graph: &mut Graph, protocol: u8, literals: Literals) -> Result<SetClasses> {
+    let mut speller = Speller { graph, literals, globals: HashMap::new(), classes: SetClasses::default() };
     speller.note_globals();
     for place in 0..speller.graph.nodes.len() {
         let id = NodeId::at(place)?;
         match speller.graph.node(id) {
             Node::Bytes(span) if protocol < 3 => speller.bytes(id, span)?,
             Node::ByteArray(span) if protocol < 5 => speller.byte_array(id, span, protocol)?,
-            Node::Set(_) if protocol < 4 => speller.set(id, "set")?,
-            Node::FrozenSet(_) if protocol < 4 => speller.set(id, "frozenset")?,
+            Node::Set(_) if protocol < 4 => speller.classes.set = Some(speller.global("builtins", "set")?),
+            Node::FrozenSet(_) if protocol < 4 => {
+                speller.classes.frozenset = Some(speller.global("builtins", "frozenset")?);
+            }
             Node::Global(symbol) if protocol < 4 => speller.nested_global(id, symbol)?,
             Node::Object(_) if protocol < 4 => speller.keywords(id)?,
             _ => {}
         }
     }
-    if protocol >= 4 { speller.spell_globals() } else { Ok(()) }
+    if protocol >= 4 {
+        speller.spell_globals()?;
+    }
+    Ok(speller.classes)
+}
+
+/// What sets are made by where no opcode does it, where there are any: `set([…])`, with a list that is nothing else's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SetClasses {
+    pub(super) set: Option<NodeId>,
+    pub(super) frozenset: Option<NodeId>,
 }
 
 struct Speller<'g> {
@@ -62,6 +74,7 @@ struct Speller<'g> {
     literals: Literals,
     /// The first node of each global, by its full name.
     globals: HashMap<String, NodeId>,
+    classes: SetClasses,
 }
 
 impl Speller<'_> {
@@ -98,14 +111,6 @@ impl Speller<'_> {
             self.bytes(inner, span)?;
         }
         self.call(id, callable, &[inner])
-    }
-
-    /// `set([…])`.
-    fn set(&mut self, id: NodeId, class: &str) -> Result<()> {
-        let members = self.graph.members(id).to_vec();
-        let list = self.graph.add_container(members, Node::List)?;
-        let callable = self.global("builtins", class)?;
-        self.call(id, callable, &[list])
     }
 
     /// `functools.partial(cls.__new__, cls, *args, **kwargs)()`: a constructor with keyword arguments.

@@ -1,11 +1,13 @@
 //! Writes a graph as CPython's pickler writes the objects that it stands for, byte for byte: protocols 2 to 5.
-//! The graph must hold what the protocol can spell; see `spelling`.
+//! What a protocol has no opcode for, `spelling` has put into other words.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 
 use super::frames::Frames;
 use super::graph::{Call, Graph, More, Node, NodeId, Object, Span, SymbolId};
 use super::opcode as op;
+use super::spelling::{Literals, SetClasses, spell};
 use crate::error::{Error, Reason, Result};
 
 /// Maps a global's name back to what Python 2 called it, for protocol 2.
@@ -14,11 +16,18 @@ pub(crate) type Unrename = fn(&str, &str) -> (String, String);
 /// Members that are written between two marks.
 const BATCH: usize = 1000;
 
-/// Writes the root of a graph as a pickle.
+/// Writes the root of a graph as a pickle, spelled as the protocol has it.
 ///
 /// # Errors
 /// `Unsupported` for values that the protocol cannot spell.
-pub(crate) fn write(graph: &Graph, protocol: u8, unrename: Unrename) -> Result<Vec<u8>> {
+pub(crate) fn write(
+    graph: &mut Graph,
+    protocol: u8,
+    literals: Literals,
+    unrename: Unrename,
+) -> Result<Vec<u8>> {
+    let classes = spell(graph, protocol, literals)?;
+    let graph = &*graph;
     let mut writer = Writer {
         graph,
         protocol,
@@ -28,6 +37,12 @@ pub(crate) fn write(graph: &Graph, protocol: u8, unrename: Unrename) -> Result<V
         memo: vec![None; graph.len()],
         globals: vec![None; graph.symbols().len()],
         next: 0,
+        known: 0,
+        begun: vec![None; graph.len()],
+        begun_again: false,
+        mentions: None,
+        again: graph.weight().saturating_mul(16).saturating_add(1 << 16),
+        classes,
         tasks: vec![Task::Save(graph.root())],
     };
     while let Some(task) = writer.tasks.pop() {
@@ -47,6 +62,15 @@ struct Writer<'g> {
     /// And of each global: however many nodes name it, it is one object.
     globals: Vec<Option<Place>>,
     next: u32,
+    /// How many nodes have a memo index, and how many had when each call was begun last.
+    known: u32,
+    begun: Vec<Option<u32>>,
+    /// Whether any was begun again, and then how often each node is part of others.
+    begun_again: bool,
+    mentions: Option<HashMap<NodeId, usize>>,
+    /// How much may still be written again.
+    again: usize,
+    classes: SetClasses,
     tasks: Vec<Task>,
 }
 
@@ -61,6 +85,9 @@ enum Task {
     /// Ends a tuple whose members lie on the stack.
     Tuple(NodeId),
     FrozenSet(NodeId),
+    /// The list that a set is made from where no opcode makes sets, and the call that makes it.
+    SpelledSet(NodeId),
+    SpelledSetEnd(NodeId),
     /// Ends the name of a global.
     Global(NodeId, SymbolId),
     /// A call whose callable and arguments lie on the stack.
@@ -97,6 +124,17 @@ impl<'g> Writer<'g> {
             }
             Task::Tuple(id) => self.end_tuple(id),
             Task::FrozenSet(id) => self.end(id, &[op::FROZENSET], &[op::POP_MARK]),
+            Task::SpelledSet(id) => {
+                self.out.push(&[op::EMPTY_LIST]);
+                self.put()?;
+                self.tasks.push(Task::Items { of: id, from: 0, kind: Items::List });
+                Ok(())
+            }
+            Task::SpelledSetEnd(id) => {
+                self.out.push(&[op::TUPLE1]);
+                self.put()?;
+                self.end(id, &[op::REDUCE], &[op::REDUCE, op::POP])
+            }
             Task::Global(id, symbol) => {
                 self.out.push(&[op::STACK_GLOBAL]);
                 self.memoize_global(id, symbol)
@@ -121,8 +159,11 @@ impl<'g> Writer<'g> {
             _ => self.memo.get(id.place()).copied().flatten(),
         };
         if let Some(place) = known {
-            self.get(place);
-            return Ok(());
+            if !self.is_made_anew(id) {
+                self.get(place);
+                return Ok(());
+            }
+            self.pay_again(id)?;
         }
         match node {
             Node::None => self.out.push(&[op::NONE]),
@@ -168,6 +209,13 @@ impl<'g> Writer<'g> {
                 self.memoize(id)?;
                 self.tasks.push(Task::Items { of: id, from: 0, kind: Items::List });
             }
+            Node::Set(_) | Node::FrozenSet(_) if self.protocol < 4 => {
+                let classes = &self.classes;
+                let class = if matches!(node, Node::Set(_)) { classes.set } else { classes.frozenset };
+                let class = class.ok_or_else(|| unspelled("a set"))?;
+                self.begin(id)?;
+                self.tasks.extend([Task::SpelledSetEnd(id), Task::SpelledSet(id), Task::Save(class)]);
+            }
             Node::Set(_) => {
                 self.out.push(&[op::EMPTY_SET]);
                 self.memoize(id)?;
@@ -186,12 +234,10 @@ impl<'g> Writer<'g> {
             Node::Global(symbol) => self.global(id, symbol)?,
             Node::Object(_) => {
                 let Some((_, object)) = self.graph.object(id) else { return Ok(()) };
+                self.begin(id)?;
                 self.tasks.push(Task::Call(id));
+                self.tasks.extend(object.more.as_deref().and_then(|more| more.kwargs).map(Task::Save));
                 self.save_all(&[object.callable, object.args]);
-                let kwargs = object.more.as_deref().and_then(|more| more.kwargs);
-                if let Some(kwargs) = kwargs {
-                    self.tasks.insert(self.tasks.len().saturating_sub(2), Task::Save(kwargs));
-                }
             }
             Node::PersistentId(pid) => {
                 self.tasks.push(Task::Op(op::BINPERSID));
@@ -243,8 +289,10 @@ impl<'g> Writer<'g> {
 
     fn memoize(&mut self, id: NodeId) -> Result<()> {
         let place = self.put()?;
-        if let Some(memo) = self.memo.get_mut(id.place()) {
-            *memo = Some(place);
+        if let Some(memo) = self.memo.get_mut(id.place())
+            && memo.replace(place).is_none()
+        {
+            self.known = self.known.saturating_add(1);
         }
         Ok(())
     }
@@ -256,6 +304,40 @@ impl<'g> Writer<'g> {
             *global = place;
         }
         Ok(())
+    }
+
+    /// Begins a call, which stands in its own arguments where it is begun again: as often as something in them has got a
+    /// name meanwhile, as CPython does it, which comes to an end so.
+    fn begin(&mut self, id: NodeId) -> Result<()> {
+        let before = self.begun.get_mut(id.place()).and_then(|begun| begun.replace(self.known));
+        if let Some(before) = before {
+            if before == self.known {
+                let what = "an object that is made from itself, with nothing between that can be named";
+                return Err(unspelled(what));
+            }
+            self.begun_again = true;
+            self.pay_again(self.graph.object(id).map_or(id, |(_, object)| object.args))?;
+        }
+        Ok(())
+    }
+
+    /// Pays for members that are written once more.
+    fn pay_again(&mut self, of: NodeId) -> Result<()> {
+        let left = self.again.checked_sub(self.graph.members(of).len().saturating_add(1));
+        self.again = left.ok_or_else(|| unspelled("objects that are made from each other so often"))?;
+        Ok(())
+    }
+
+    /// Whether a container is another one wherever it is met: part of the arguments of a call that are written again, and
+    /// mentioned there alone. CPython makes such arguments anew, and what is called takes what is in them by then.
+    fn is_made_anew(&mut self, id: NodeId) -> bool {
+        let node = self.graph.node(id);
+        let is_container = matches!(node, Node::Tuple(_) | Node::List(_) | Node::Dict(_) | Node::Set(_));
+        if !is_container || !self.begun_again {
+            return false;
+        }
+        let mentions = self.mentions.get_or_insert_with(|| self.graph.references());
+        mentions.get(&id).is_some_and(|mentions| *mentions == 1)
     }
 
     fn put(&mut self) -> Result<Place> {
@@ -315,12 +397,18 @@ impl<'g> Writer<'g> {
 
     fn end_tuple(&mut self, id: NodeId) -> Result<()> {
         const POPS: [u8; 3] = [op::POP; 3];
-        match self.graph.members(id).len() {
-            1 => self.end(id, &[op::TUPLE1], &POPS[..1]),
-            2 => self.end(id, &[op::TUPLE2], &POPS[..2]),
-            3 => self.end(id, &[op::TUPLE3], &POPS),
-            _ => self.end(id, &[op::TUPLE], &[op::POP_MARK]),
+        let (op, pops) = match self.graph.members(id).len() {
+            1 => (op::TUPLE1, &POPS[..1]),
+            2 => (op::TUPLE2, &POPS[..2]),
+            3 => (op::TUPLE3, &POPS[..]),
+            _ => (op::TUPLE, &[op::POP_MARK][..]),
+        };
+        if self.is_made_anew(id) {
+            self.pay_again(id)?;
+            self.out.push(&[op]);
+            return self.memoize(id);
         }
+        self.end(id, &[op], pops)
     }
 
     fn items(&mut self, of: NodeId, from: usize, kind: Items) {
@@ -417,8 +505,16 @@ impl<'g> Writer<'g> {
             (Call::New, true) if self.protocol >= 4 => op::NEWOBJ_EX,
             (Call::New, true) => return Err(unspelled("keyword arguments of a constructor")),
         };
-        self.end(id, &[op], &[op::POP])?;
-        let Some(more) = more.as_deref() else { return Ok(()) };
+        let is_made = self.memo.get(id.place()).is_some_and(Option::is_some);
+        self.end(id, &[op], &[op, op::POP])?;
+        // What was made inside of itself has all of it.
+        let Some(more) = more.as_deref().filter(|_| !is_made) else { return Ok(()) };
+        for &setter in more.setters.iter().rev() {
+            let Some((_, &Object { callable, args, .. })) = self.graph.object(setter) else { continue };
+            self.tasks.extend([op::POP, op::REDUCE, op::TUPLE2].map(Task::Op));
+            self.save_all(self.graph.members(args));
+            self.tasks.push(Task::Save(callable));
+        }
         for &state in more.states.iter().rev() {
             self.tasks.push(Task::Op(op::BUILD));
             self.tasks.push(Task::Save(state));

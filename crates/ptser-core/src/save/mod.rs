@@ -9,6 +9,7 @@ mod stream;
 mod write_back;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -276,6 +277,13 @@ impl SaveOptions {
             content.can_skip_data()?;
         }
         let mut outline = content.outline(self.dialect())?;
+        let order = match self.format {
+            Container::Zip => self.byte_order,
+            Container::Legacy => ByteOrder::Little,
+        };
+        if outline.storages.iter().any(|stored| stored.storage.byte_order() != order) {
+            content.can_be_swapped(order)?;
+        }
         if self.compact {
             content.compact(&mut outline)?;
         }
@@ -305,8 +313,7 @@ impl SaveOptions {
             compact: _,
         } = *self;
         let Outline { mut graph, storages, literals } = outline;
-        pickle::spell(&mut graph, protocol, literals)?;
-        let pickle = pickle::write(&graph, protocol, torch::unrename)?;
+        let pickle = pickle::write(&mut graph, protocol, literals, torch::unrename)?;
         drop(graph);
         match format {
             Container::Legacy if skip_data => Err(Error::misuse("legacy streams cannot leave data out")),
@@ -376,6 +383,23 @@ impl Content<'_> {
 
     fn compact(&self, outline: &mut Outline) -> Result<()> {
         torch::compact(outline, self.tensors().iter())
+    }
+
+    /// A storage without a type of its own is swapped by its tensors', which then must agree.
+    fn can_be_swapped(&self, order: ByteOrder) -> Result<()> {
+        let mut units = HashMap::new();
+        for tensor in &*self.tensors() {
+            let Some(storage) = tensor.storage() else { continue };
+            let unit = storage.swap_unit(tensor.dtype(), order);
+            let other = *units.entry(storage.id()).or_insert(unit);
+            if other != unit {
+                return Err(Error::unsupported(format!(
+                    "a storage that tensors view as numbers of {other} and of {unit} bytes, in another byte order; \
+                     save it in the order that it has"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// PyTorch leaves no data out of these either.

@@ -46,6 +46,5 @@ pub(super) fn write(pickle: &[u8], storages: &[Stored], protocol: u8, sink: impl
 /// The pickle of an object without storages.
 fn plain(object: &Object, protocol: u8) -> Result<Vec<u8>> {
     let mut graph = torch::outline_object(object, PidDialect::Legacy)?.graph;
-    pickle::spell(&mut graph, protocol, Literals::default())?;
-    pickle::write(&graph, protocol, torch::unrename)
+    pickle::write(&mut graph, protocol, Literals::default(), torch::unrename)
 }

@@ -254,8 +254,8 @@ impl Reading<'_> {
 
     fn meaning(&mut self, object: &Object, table: &mut dyn StorageTable) -> Result<Meaning> {
         let args = self.graph.tuple(object.args).unwrap_or_default();
-        let states = object.more.iter().flat_map(|more| &more.states);
-        states.copied().try_for_each(|state| self.charge_state(state))?;
+        let mut states = object.more.iter().flat_map(|more| self.graph.states(more));
+        states.try_for_each(|state| self.charge_state(state))?;
         let Some(known) = self.known_global(object.callable) else {
             return self.unknown_call(object);
         };

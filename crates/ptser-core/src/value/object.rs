@@ -77,14 +77,15 @@ impl<'c> Value<'c> {
         self.states().last()
     }
 
-    /// All states given to an object; pickles give one.
+    /// All states given to an object, also by a function of its class's own; pickles give one.
     pub fn states(self) -> impl Iterator<Item = Self> {
-        let states = match self.document.meaning(self.id) {
-            Some((_, Meaning::Tensor(meaning))) => meaning.attributes.as_slice(),
-            Some((object, _)) => object.more.as_deref().map_or(&[][..], |more| more.states.as_slice()),
-            None => &[],
+        let (attributes, more) = match self.document.meaning(self.id) {
+            Some((_, Meaning::Tensor(meaning))) => (meaning.attributes, None),
+            Some((object, _)) => (None, object.more.as_deref()),
+            None => (None, None),
         };
-        states.iter().map(move |&id| self.at(id))
+        let states = more.into_iter().flat_map(|more| self.document.graph.states(more));
+        attributes.into_iter().chain(states).map(move |id| self.at(id))
     }
 
     /// Python attributes by name: of an ordered dict (`_metadata`), a tensor, a parameter or an object.
