@@ -32,6 +32,21 @@ fn a_path_of_keys_and_indexes_leads_to_a_number() {
 }
 
 #[test]
+fn a_state_dict_is_found_behind_numbers_too() {
+    let checkpoint = fixtures::open("nested_model.pt");
+    let names = |path: &str| -> Vec<String> {
+        checkpoint.state_dict_at(path).unwrap().names().map(str::to_owned).collect()
+    };
+    // x["optimizer"]["state"][0], whose keys are integers.
+    assert_eq!(names("optimizer.state.0"), ["step", "exp_avg", "exp_avg_sq"]);
+    assert_eq!(names("optimizer.param_groups.0"), [""; 0]);
+    for path in ["optimizer.state.99", "optimizer.state.01x", "optimizer.param_groups.7"] {
+        let error = checkpoint.state_dict_at(path).unwrap_err();
+        assert_eq!(error.kind(), ptser::ErrorKind::Misuse, "{error}");
+    }
+}
+
+#[test]
 fn values_print_as_in_python() {
     let checkpoint = fixtures::open("protocol2.pt");
     let shown = |key: &str| checkpoint.root().get(key).unwrap().to_string();

@@ -174,7 +174,7 @@ pub(crate) fn find(root: Value<'_>) -> Value<'_> {
     value
 }
 
-/// The value at a dotted path of keys; a key may hold dots itself.
+/// The value at a dotted path of keys and indexes; a key may hold dots itself, or be a number.
 pub(crate) fn at<'c>(root: Value<'c>, path: &str) -> Result<Value<'c>> {
     let mut value = root;
     let mut rest = path;
@@ -182,14 +182,23 @@ pub(crate) fn at<'c>(root: Value<'c>, path: &str) -> Result<Value<'c>> {
         if let Some(whole) = entry(value, rest) {
             return Ok(whole);
         }
-        let Some((key, tail)) = rest.split_once('.') else { return value.get(rest) };
-        value = match key.parse::<usize>() {
-            Ok(index) if !value.is_mapping() => value.index(index)?,
-            _ => value.get(key)?,
-        };
+        let (key, tail) = rest.split_once('.').unwrap_or((rest, ""));
+        value = step(value, key)?;
         rest = tail;
     }
     Ok(value)
+}
+
+fn step<'c>(value: Value<'c>, key: &str) -> Result<Value<'c>> {
+    if !value.is_mapping() {
+        return key.parse().map_or_else(|_| value.get(key), |index| value.index(index));
+    }
+    let number: Option<i64> = key.parse().ok().filter(|_| value.find(key).is_none());
+    let is_it = |key: Value<'_>| matches!(key.kind(), ValueKind::Int(int) if Some(int) == number);
+    match value.entries().find(|(key, _)| is_it(*key)) {
+        Some((_, value)) => Ok(value),
+        None => value.get(key),
+    }
 }
 
 fn entry<'c>(value: Value<'c>, key: &str) -> Option<Value<'c>> {
