@@ -140,7 +140,14 @@ impl Convert {
             return Err(Failure::file(&self.input, "a tensor by itself is no state dict: it has no name"));
         }
         if state_dict.is_empty() {
-            return Err(Failure::file(&self.input, "no tensors in it; --state-dict KEY says where they are"));
+            let constants = checkpoint.constants().ok().flatten();
+            let is_frozen = constants.is_some_and(|all| all.items().any(|one| one.as_tensor().is_ok()));
+            let why = if is_frozen {
+                "its tensors are constants of a frozen program, and have no names: convert what it was frozen from"
+            } else {
+                "no tensors in it; --state-dict KEY says where they are"
+            };
+            return Err(Failure::file(&self.input, why));
         }
         if self.state_dict.is_none() {
             safetensors::restore_aliases(&mut state_dict, metadata);

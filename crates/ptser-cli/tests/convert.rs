@@ -312,6 +312,8 @@ fn what_fails_in_the_middle_leaves_nothing() {
         assert!(message.contains("damaged.pt: "), "{message}");
         assert_eq!(names(scratch.path()), ["damaged.pt"], "{name} {options:?}");
     }
+    let frozen = rewrite("convert", &zip("../torchscript/frozen.pt"), &scratch.path().join("f.pt"), &[]);
+    assert!(unreadable(&frozen).contains("constants of a frozen program"), "{frozen:?}");
     let quantized = rewrite("convert", &zip("quantized.pt"), &scratch.path().join("q.safetensors"), &[]);
     assert!(unreadable(&quantized).contains("quantized"), "{quantized:?}");
     let sparse = rewrite("convert", &zip("sparse.pt"), &scratch.path().join("s.pt"), &["--dtype", "float16"]);
