@@ -37,7 +37,7 @@ pub(crate) fn write(
         memo: vec![None; graph.len()],
         globals: vec![None; graph.symbols().len()],
         next: 0,
-        known: 0,
+        known: Place::MIN,
         begun: vec![None; graph.len()],
         begun_again: false,
         mentions: None,
@@ -62,9 +62,9 @@ struct Writer<'g> {
     /// And of each global: however many nodes name it, it is one object.
     globals: Vec<Option<Place>>,
     next: u32,
-    /// How many nodes have a memo index, and how many had when each call was begun last.
-    known: u32,
-    begun: Vec<Option<u32>>,
+    /// How many nodes have a memo index, plus one, and how many had when each call was begun last.
+    known: Place,
+    begun: Vec<Option<Place>>,
     /// Whether any was begun again, and then how often each node is part of others.
     begun_again: bool,
     mentions: Option<HashMap<NodeId, usize>>,
