@@ -319,7 +319,8 @@ pub(crate) fn from_reader<R: Read + Seek + Send>(mut reader: R) -> io::Result<im
 
 /// What the first seek fails with: pipes and sockets cannot.
 fn unseekable(error: io::Error) -> io::Error {
-    let what = "a checkpoint is read in any order: write it to a file first, or open it from memory";
+    let what =
+        "a checkpoint is read in any order: write it to a file first, or read it into memory (from_bytes)";
     io::Error::new(error.kind(), format!("{error}; {what}"))
 }
 
