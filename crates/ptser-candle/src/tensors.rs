@@ -141,9 +141,7 @@ impl PtTensors {
 
     fn find<'s>(&'s self, name: &'s str, cast: Option<DType>) -> Result<Option<Wanted<'s>>> {
         let Inner { state_dict, uses, conversions, .. } = &*self.0;
-        let Some((place, tensor)) = state_dict.position(name).zip(state_dict.find(name)) else {
-            return Ok(None);
-        };
+        let Some((place, tensor)) = state_dict.find_full(name) else { return Ok(None) };
         Ok(Some(Wanted::of(name, tensor, cast, *conversions)?.among(uses.at(place))))
     }
 

@@ -298,8 +298,8 @@ impl Walk<'_> {
             _ => None,
         };
         let more = object.more.as_deref();
-        let states = more.iter().flat_map(|more| more.states.iter().chain(&more.kwargs));
-        for &source in states.chain(&base) {
+        let states = more.iter().flat_map(|more| document.graph.states(more).chain(more.kwargs));
+        for source in states.chain(base) {
             // What has no members of its own costs nothing to walk into again.
             if !document.graph.members(source).is_empty() {
                 met |= note(source);

@@ -68,9 +68,9 @@ impl StateDict {
         self.tensors.get(name)
     }
 
-    /// The place of a name among them.
-    pub fn position(&self, name: &str) -> Option<usize> {
-        self.tensors.get_index_of(name)
+    /// The tensor of a name, and its place among them.
+    pub fn find_full(&self, name: &str) -> Option<(usize, &Tensor)> {
+        self.tensors.get_full(name).map(|(place, _, tensor)| (place, tensor))
     }
 
     /// The tensor of a name.

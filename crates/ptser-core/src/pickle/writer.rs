@@ -39,7 +39,6 @@ pub(crate) fn write(
         next: 0,
         known: Place::MIN,
         begun: vec![None; graph.len()],
-        begun_again: false,
         mentions: None,
         again: graph.weight().saturating_mul(16).saturating_add(1 << 16),
         classes,
@@ -65,8 +64,7 @@ struct Writer<'g> {
     /// How many nodes have a memo index, plus one, and how many had when each call was begun last.
     known: Place,
     begun: Vec<Option<Place>>,
-    /// Whether any was begun again, and then how often each node is part of others.
-    begun_again: bool,
+    /// How often each node is part of others; known once a call was begun again.
     mentions: Option<HashMap<NodeId, usize>>,
     /// How much may still be written again.
     again: usize,
@@ -315,7 +313,8 @@ impl<'g> Writer<'g> {
                 let what = "an object that is made from itself, with nothing between that can be named";
                 return Err(unspelled(what));
             }
-            self.begun_again = true;
+            let graph = self.graph;
+            self.mentions.get_or_insert_with(|| graph.references());
             self.pay_again(self.graph.object(id).map_or(id, |(_, object)| object.args))?;
         }
         Ok(())
@@ -330,14 +329,11 @@ impl<'g> Writer<'g> {
 
     /// Whether a container is another one wherever it is met: part of the arguments of a call that are written again, and
     /// mentioned there alone. CPython makes such arguments anew, and what is called takes what is in them by then.
-    fn is_made_anew(&mut self, id: NodeId) -> bool {
+    fn is_made_anew(&self, id: NodeId) -> bool {
+        let Some(mentions) = &self.mentions else { return false };
         let node = self.graph.node(id);
         let is_container = matches!(node, Node::Tuple(_) | Node::List(_) | Node::Dict(_) | Node::Set(_));
-        if !is_container || !self.begun_again {
-            return false;
-        }
-        let mentions = self.mentions.get_or_insert_with(|| self.graph.references());
-        mentions.get(&id).is_some_and(|mentions| *mentions == 1)
+        is_container && mentions.get(&id) == Some(&1)
     }
 
     fn put(&mut self) -> Result<Place> {
