@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ptser::{
     ByteOrder, Checkpoint, DType, Format, Globals, HostBytes, LoadOptions, Location, Object,
-    Result as PtserResult, SaveOptions, Storage, Tensor,
+    Result as PtserResult, SaveOptions, Storage, Tensor, Value, ValueKind,
 };
 
 use super::{entries, objects, storage};
@@ -172,4 +172,58 @@ fn a_storage_that_unknown_code_is_given_is_kept_whole() {
     };
     assert_eq!(sizes(&own), [24]);
     assert_eq!(sizes(b"N"), [8]);
+}
+
+/// Integers in a value, and how many bytes storages have, in their order.
+fn seen(value: Value<'_>) -> Vec<u64> {
+    match value.kind() {
+        ValueKind::Int(int) => vec![int.try_into().unwrap()],
+        ValueKind::Storage(storage, _) => vec![storage.nbytes()],
+        ValueKind::Object => value.args().flat_map(seen).collect(),
+        _ => value.items().flat_map(seen).collect(),
+    }
+}
+
+/// In files that others wrote, what makes a view may be a value too: it is what it was.
+#[test]
+fn arguments_that_are_values_too_are_kept() {
+    let slice = build::tensor(&build::storage("0", 6), 2, &[2], &[1]);
+    let arguments = slice.strip_suffix(b"R").unwrap();
+    let of_type = |inner: &[u8], outer: &[u8]| {
+        let arguments =
+            slice.strip_prefix(b"ctorch._utils\n_rebuild_tensor_v2\n").unwrap().strip_suffix(b"R");
+        let before = b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\n\
+            ctorch.nn.parameter\nBuffer\n";
+        [before, arguments.unwrap(), inner, b"}t", outer, b"R"].concat()
+    };
+    let named = build::storage("0", 6);
+    let named = [named.strip_suffix(b"Q").unwrap(), b"q\x05Q"].concat();
+    let again = [b"ctorch._utils\n_rebuild_tensor_v2\nh\x05\x81".as_slice(), b"h\x05"];
+    let whole = [24, 2, 2, 1];
+    let cases: [(Vec<u8>, &[u8], &[u64], u64); 6] = [
+        ([arguments, b"q\x05R"].concat(), again[1], &whole, 24),
+        // What no function makes of them, but `__new__`.
+        ([arguments, b"q\x05R"].concat(), again[0], &whole, 24),
+        (of_type(b"q\x05", b""), again[1], &whole, 24),
+        (of_type(b"", b"q\x05"), again[1], &whole, 24),
+        (of_type(b"", b""), b"]", &[], 8),
+        // Of a persistent id, which the new file has its own of.
+        (build::tensor(&named, 2, &[2], &[1]), again[1], &[6], 8),
+    ];
+    let options = LoadOptions::new().globals(Globals::inert());
+    for (tensor, value, expected, kept) in cases {
+        let file = build::around(&build::pickle(&[b"](", &tensor, value, b"e"]));
+        let saved =
+            SaveOptions::new().compact(true).to_bytes(&options.from_bytes(file.clone()).unwrap()).unwrap();
+        for (file, kept) in [(file, 24), (saved, kept)] {
+            let checkpoint = options.from_bytes(file).unwrap();
+            let (_, tensor) = checkpoint.tensors().next().unwrap();
+            assert_eq!(
+                *tensor.to_contiguous().unwrap(),
+                *[2_f32, 3_f32].map(f32::to_le_bytes).as_flattened()
+            );
+            assert_eq!(tensor.storage().unwrap().nbytes(), kept);
+            assert_eq!(seen(checkpoint.root().items().nth(1).unwrap()), expected);
+        }
+    }
 }

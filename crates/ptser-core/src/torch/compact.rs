@@ -6,7 +6,7 @@ use super::names::{Known, Rebuild, known};
 use super::outline::Outline;
 use crate::error::Result;
 use crate::layout;
-use crate::pickle::{Graph, Node, NodeId};
+use crate::pickle::{Call, Graph, Node, NodeId};
 use crate::storage::element_bytes;
 use crate::tensor::Tensor;
 
@@ -23,8 +23,7 @@ pub(crate) fn compact<'t>(outline: &mut Outline, tensors: impl Iterator<Item = &
     let pids: Vec<(NodeId, NodeId)> = outline.graph.persistent_ids().collect();
     let place_by_node: HashMap<NodeId, usize> =
         pids.iter().filter_map(|&(id, pid)| Some((id, place_of(&outline.graph, pid)?))).collect();
-    let views = views(&outline.graph);
-    let only_viewed = only_viewed(&outline.graph, &views, &place_by_node);
+    let (views, only_viewed) = only_viewed(&outline.graph, &place_by_node);
     // Where each storage is cut: elements that its views move down by.
     let mut moved: HashMap<usize, i64> = HashMap::new();
     for (place, stored) in
@@ -49,14 +48,18 @@ pub(crate) fn compact<'t>(outline: &mut Outline, tensors: impl Iterator<Item = &
             outline.graph.set_member(view.tuple, 1, offset);
         }
     }
-    for (_, pid) in pids {
+    for (id, pid) in pids {
         let Some(place) = place_of(&outline.graph, pid).filter(|place| moved.contains_key(place)) else {
             continue;
         };
         let Some(stored) = outline.storages.get(place) else { continue };
         let numel = stored.storage.nbytes().checked_div(element_bytes(stored.class)).unwrap_or(0);
         let numel = outline.graph.add(Node::Int(i64::try_from(numel).unwrap_or(i64::MAX)))?;
-        outline.graph.set_member(pid, 4, numel);
+        // A tuple of its own: the old one may be a value too.
+        let mut members = outline.graph.tuple(pid).unwrap_or_default().to_vec();
+        members.iter_mut().skip(4).take(1).for_each(|old| *old = numel);
+        let pid = outline.graph.add_tuple(&members)?;
+        outline.graph.set_node(id, Node::PersistentId(pid));
     }
     Ok(())
 }
@@ -117,12 +120,10 @@ fn viewed<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> HashMap<usize, Optio
     viewed
 }
 
-/// The storages whose every mention is in a view, by whatever number their persistent ids have.
-pub(super) fn only_viewed(
-    graph: &Graph,
-    views: &[View],
-    storages: &HashMap<NodeId, usize>,
-) -> HashSet<usize> {
+/// The views in a graph, and the storages whose every mention is in one, by whatever number their persistent ids have.
+pub(super) fn only_viewed(graph: &Graph, storages: &HashMap<NodeId, usize>) -> (Vec<View>, HashSet<usize>) {
+    let references = graph.references();
+    let views = views(graph, &references);
     let mut mentions: HashMap<usize, i64> = HashMap::new();
     let mut count = |id: NodeId, by: i64| {
         if let Some(storage) = storages.get(&id) {
@@ -130,16 +131,16 @@ pub(super) fn only_viewed(
             *mentions = mentions.saturating_add(by);
         }
     };
-    for (id, by) in graph.references() {
+    for (id, by) in references {
         count(id, i64::try_from(by).unwrap_or(i64::MAX));
     }
-    for view in views {
+    for view in &views {
         count(view.storage, -1);
     }
-    mentions.into_iter().filter(|(_, left)| *left == 0).map(|(storage, _)| storage).collect()
+    (views, mentions.into_iter().filter(|(_, left)| *left == 0).map(|(storage, _)| storage).collect())
 }
 
-/// `(storage, offset, size, stride, …)`: arguments or a state that make a view.
+/// `(storage, offset, size, stride, …)`: arguments or a state that make a view, and that stand nowhere else.
 pub(super) struct View {
     pub(super) tuple: NodeId,
     /// The persistent id.
@@ -147,7 +148,7 @@ pub(super) struct View {
     pub(super) offset: i64,
 }
 
-pub(super) fn views(graph: &Graph) -> Vec<View> {
+fn views(graph: &Graph, references: &HashMap<NodeId, usize>) -> Vec<View> {
     let view = |tuple: NodeId| {
         let &[storage, offset, size, stride, ..] = graph.tuple(tuple)? else { return None };
         let sizes = |id: NodeId| matches!(graph.node(id), Node::Tuple(_) | Node::List(_) | Node::Object(_));
@@ -167,21 +168,43 @@ pub(super) fn views(graph: &Graph) -> Vec<View> {
         use Rebuild::{Quantized, V1, V2, V3};
         matches!(function, Some(Known::Rebuild(V1 | V2 | V3 | Quantized)))
     };
-    let mut tuples: Vec<NodeId> = Vec::new();
+    // How often each is used so. One that is used otherwise too is a value by itself, and what is in it is seen.
+    let mut uses: HashMap<NodeId, usize> = HashMap::new();
+    let mut used = |tuple: NodeId| {
+        let uses = uses.entry(tuple).or_default();
+        *uses = uses.saturating_add(1);
+        *uses
+    };
     for (_, object) in graph.ids().filter_map(|id| graph.object(id)) {
+        if object.call != Call::Reduce {
+            continue;
+        }
         match name(object.callable) {
-            function if makes_views(function) => tuples.push(object.args),
+            function if makes_views(function) => {
+                used(object.args);
+            }
+            // Arguments within arguments, which are seen where the outer ones are.
             Some(Known::Rebuild(Rebuild::FromType | Rebuild::FromTypeV2)) => match graph.tuple(object.args) {
-                Some(&[function, _, args, ..]) if makes_views(name(function)) => tuples.push(args),
+                Some(&[function, _, args, ..]) if makes_views(name(function)) => {
+                    if used(object.args) == references.get(&object.args).copied().unwrap_or(0) {
+                        used(args);
+                    }
+                }
                 _ => {}
             },
             Some(Known::Tensor | Known::TensorClass { .. }) => {
-                tuples.extend(object.more.iter().flat_map(|more| &more.states));
+                for state in object.more.iter().flat_map(|more| &more.states) {
+                    used(*state);
+                }
             }
             _ => {}
         }
     }
-    tuples.sort_unstable();
-    tuples.dedup();
-    tuples.into_iter().filter_map(view).collect()
+    let mut views: Vec<View> = uses
+        .into_iter()
+        .filter(|(tuple, uses)| references.get(tuple) == Some(uses))
+        .filter_map(|(tuple, _)| view(tuple))
+        .collect();
+    views.sort_unstable_by_key(|view| view.tuple);
+    views
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::compact::{only_viewed, views};
+use super::compact::only_viewed;
 use super::interpret::Meaning;
 use super::outline::{Outline, Outliner, PidDialect};
 use super::pids::PidMeaning;
@@ -117,8 +117,7 @@ impl<'d> Rewrite<'d> {
             })
             .collect();
         let graph = &self.document.graph;
-        let views = views(graph);
-        let only_viewed = only_viewed(graph, &views, &by_node);
+        let (views, only_viewed) = only_viewed(graph, &by_node);
         let whole = |place: usize| {
             let (whole, start) = storages.get(place)?.whole()?;
             only_viewed.contains(&place).then(|| (whole.clone(), start))
