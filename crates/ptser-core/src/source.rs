@@ -390,7 +390,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// What is buffered from the current position on.
-    fn buffered(&self) -> &[u8] {
+    #[inline]
+    pub(crate) fn buffered(&self) -> &[u8] {
         self.position
             .checked_sub(self.block_start)
             .and_then(|skip| self.block.get(usize::try_from(skip).ok()?..))
@@ -407,6 +408,7 @@ impl Read for Cursor<'_> {
 }
 
 impl BufRead for Cursor<'_> {
+    #[inline]
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.buffered().is_empty() {
             let rest = self.source.size().saturating_sub(self.position).min(Self::BLOCK);

@@ -1,6 +1,6 @@
 //! The central directory of a zip archive: what each entry says of its record. A block of it is in memory at a time.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, Read, Seek, SeekFrom};
 
 use super::end::{DIRECTORY_ENTRY, Start, u16_at, u32_at};
 use crate::error::{Reason, Result};
@@ -26,8 +26,10 @@ pub(super) struct Entries<'s> {
     records: u64,
     /// Bytes of the directory.
     bytes: u64,
-    name: Vec<u8>,
-    extra: Vec<u8>,
+    /// An entry that lies across blocks.
+    copy: Vec<u8>,
+    /// Bytes to skip before the next one.
+    behind: usize,
 }
 
 const ENTRY_SIZE: usize = 46;
@@ -41,7 +43,7 @@ impl<'s> Entries<'s> {
         let mut cursor = Cursor::new(source);
         cursor.seek(SeekFrom::Start(start.directory_at))?;
         let Start { at, records, directory_bytes: bytes, .. } = *start;
-        Ok(Self { cursor, start: at, records, bytes, name: Vec::new(), extra: Vec::new() })
+        Ok(Self { cursor, start: at, records, bytes, copy: Vec::new(), behind: 0 })
     }
 
     /// How many there can be: what the archive claims, as far as the directory has room for them.
@@ -57,49 +59,66 @@ impl<'s> Entries<'s> {
     pub(super) fn next(&mut self) -> Result<Option<(Entry, &[u8])>> {
         let Some(left) = self.records.checked_sub(1) else { return Ok(None) };
         self.records = left;
-        let mut bytes = [0; ENTRY_SIZE];
+        self.cursor.consume(std::mem::take(&mut self.behind));
         self.pay(ENTRY_SIZE)?;
-        self.cursor.read_exact(&mut bytes)?;
-        if !bytes.starts_with(&DIRECTORY_ENTRY) {
-            return Err(
-                Reason::Archive("the central directory holds something other than entries".into()).into()
-            );
+        // Most entries lie in one block as a whole.
+        let block = self.cursor.fill_buf()?;
+        if let Some((head, rest)) = block.split_first_chunk() {
+            let len = lengths(head)?.iter().sum();
+            if rest.len() >= len {
+                self.behind = ENTRY_SIZE.saturating_add(len);
+                self.pay(len)?;
+                return entry(self.cursor.buffered(), self.start);
+            }
         }
-        let (name, extra, comment) = (u16_at(&bytes, 28), u16_at(&bytes, 30), u16_at(&bytes, 32));
-        self.name.resize(name.into(), 0);
-        self.extra.resize(extra.into(), 0);
-        self.pay([name, extra, comment].into_iter().map(usize::from).sum())?;
-        self.cursor.read_exact(&mut self.name)?;
-        self.cursor.read_exact(&mut self.extra)?;
-        self.cursor.seek_relative(comment.into())?;
-
-        // The size, that in the archive, and the offset of the local header.
-        let mut numbers = [24, 20, 42].map(|at| u64::from(u32_at(&bytes, at)));
-        if numbers.contains(&IN_ZIP64) {
-            complete(&mut numbers, &self.extra)?;
-        }
-        let [size, stored_size, header] = numbers;
-        let header_at = self.start.checked_add(header);
-        let header_at =
-            header_at.ok_or_else(|| Reason::Archive("a record lies beyond every file's end".into()))?;
-        let entry = Entry {
-            flags: u16_at(&bytes, 8),
-            method: u16_at(&bytes, 10),
-            crc32: u32_at(&bytes, 16),
-            size,
-            stored_size,
-            header_at,
-        };
-        Ok(Some((entry, &self.name)))
+        let mut head = [0; ENTRY_SIZE];
+        self.cursor.read_exact(&mut head)?;
+        let lengths = lengths(&head)?;
+        self.pay(lengths.iter().sum())?;
+        let [name, extra, comment] = lengths;
+        self.copy.clear();
+        self.copy.extend_from_slice(&head);
+        self.copy.resize([ENTRY_SIZE, name, extra].iter().sum(), 0);
+        self.cursor.read_exact(self.copy.get_mut(ENTRY_SIZE..).unwrap_or_default())?;
+        self.behind = comment;
+        entry(&self.copy, self.start)
     }
 
     /// Takes so many bytes of what is left of the directory.
+    #[inline]
     fn pay(&mut self, bytes: usize) -> Result<()> {
         let left = u64::try_from(bytes).ok().and_then(|bytes| self.bytes.checked_sub(bytes));
         self.bytes =
             left.ok_or_else(|| Reason::Archive("the central directory is shorter than its entries".into()))?;
         Ok(())
     }
+}
+
+/// Bytes of an entry's name, extra fields and comment.
+#[inline]
+fn lengths(head: &[u8; ENTRY_SIZE]) -> Result<[usize; 3]> {
+    if !head.starts_with(&DIRECTORY_ENTRY) {
+        return Err(Reason::Archive("the central directory holds something other than entries".into()).into());
+    }
+    Ok([28, 30, 32].map(|at| u16_at(head, at).into()))
+}
+
+/// The entry that some bytes begin with, up to its comment, of an archive that begins at `start`.
+fn entry(bytes: &[u8], start: u64) -> Result<Option<(Entry, &[u8])>> {
+    let Some((head, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+    let [name, extra, _] = lengths(head)?;
+    let (name, rest) = rest.split_at_checked(name).unwrap_or_default();
+    // The size, that in the archive, and the offset of the local header.
+    let mut numbers = [24, 20, 42].map(|at| u64::from(u32_at(head, at)));
+    if numbers.contains(&IN_ZIP64) {
+        complete(&mut numbers, rest.get(..extra).unwrap_or_default())?;
+    }
+    let [size, stored_size, header] = numbers;
+    let header_at = start.checked_add(header);
+    let header_at =
+        header_at.ok_or_else(|| Reason::Archive("a record lies beyond every file's end".into()))?;
+    let (flags, method, crc32) = (u16_at(head, 8), u16_at(head, 10), u32_at(head, 16));
+    Ok(Some((Entry { flags, method, crc32, size, stored_size, header_at }, name)))
 }
 
 /// Takes the numbers that do not fit 32 bits from the zip64 field, which holds those and no others.

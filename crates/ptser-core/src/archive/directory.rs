@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use smol_str::SmolStr;
 
 use super::central::{self, Entries};
 use super::end::{LOCAL_HEADER, archive_start};
@@ -41,7 +42,7 @@ struct Index {
 #[derive(Debug)]
 pub(crate) struct Record {
     /// The name below the root folder: `data.pkl`, `data/0`.
-    pub(crate) name: Box<str>,
+    pub(crate) name: SmolStr,
     /// Bytes once read.
     pub(crate) size: u64,
     /// Bytes in the archive.
@@ -108,6 +109,15 @@ impl Archive {
         reserve(&mut records, entries.at_most())?;
         let mut other_checkpoint = false;
         while let Some((entry, raw_name)) = entries.next()? {
+            // Most records lie in the folder of the first.
+            let below =
+                root.as_ref().and_then(|root| raw_name.strip_prefix(root.as_bytes())?.strip_prefix(b"/"));
+            if let Some(name) = below.and_then(|name| std::str::from_utf8(name).ok()) {
+                if !name.is_empty() && !name.ends_with('/') {
+                    records.push(Record::of(entry, name, raw_name.len(), directory_at)?);
+                }
+                continue;
+            }
             let full = text(raw_name);
             let Some((folder, name)) = full.split_once('/') else {
                 if root.is_none() {

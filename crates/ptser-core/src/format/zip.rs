@@ -248,7 +248,8 @@ impl ZipStorages {
     fn give(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
         let key = reference.key;
         let nbytes = reference.nbytes()?;
-        let place = self.place(key);
+        let (place, is_told) = self.place(key).unzip();
+        let is_told = is_told == Some(true);
         let made = place.and_then(|place| self.made.get(place)?.as_ref());
         let made = made.filter(|storage| storage.key() == key).or_else(|| self.others.get(key));
         if let Some(storage) = made {
@@ -256,7 +257,6 @@ impl ZipStorages {
             check_size(reference, nbytes, storage.nbytes())?;
             return Ok(Given { storage: storage.clone(), is_new: false });
         }
-        let is_told = place.is_some_and(|place| self.key_at(place) == Some(key));
         let description = Description {
             key: if is_told { "".into() } else { key.into() },
             dtype: reference.dtype,
@@ -281,12 +281,12 @@ impl ZipStorages {
         Ok(Given { storage, is_new: true })
     }
 
-    /// The place of the record of a storage.
-    fn place(&mut self, key: &str) -> Option<usize> {
+    /// The place of the record of a storage, and whether its name has just this key.
+    fn place(&mut self, key: &str) -> Option<(usize, bool)> {
         let is_next = self.key_at(self.next) == Some(key);
         let place = if is_next { self.next } else { self.file.archive.place(&self.name(key))? };
         self.next = place.saturating_add(1);
-        Some(place)
+        Some((place, is_next || self.key_at(place) == Some(key)))
     }
 
     /// The key of the storage whose record has a place, if it is one's.
