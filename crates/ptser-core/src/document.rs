@@ -1,5 +1,8 @@
 //! One interpreted pickle: the graph, its meanings, and the tensors and storages in it.
 
+mod abridged;
+
+use self::abridged::InFull;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, Objects};
 use crate::pickle::{self, Encoding, Graph, Node, NodeId, Object};
@@ -13,6 +16,8 @@ pub(crate) struct Document {
     /// Levels that a recursive reader may go down.
     #[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "nothing else goes down by recursion"))]
     pub(crate) nesting: u64,
+    /// Of an abridged graph.
+    in_full: Option<Box<InFull>>,
 }
 
 /// How a pickle is read, and what it may do.
@@ -52,7 +57,7 @@ impl Document {
         let Rules { globals, faults, limits, encoding: _, objects: _ } = rules;
         graph.see_through(torch::is_type_tag);
         match torch::interpret(&graph, globals, faults, limits, table) {
-            Ok(interpretation) => Ok(Self { graph, interpretation, nesting: limits.nesting }),
+            Ok(interpretation) => Ok(Self { graph, interpretation, nesting: limits.nesting, in_full: None }),
             Err(fault) => Err(match path_to(&graph, fault.place) {
                 Some(name) => fault.error.in_tensor(&name),
                 None => fault.error,
@@ -64,7 +69,7 @@ impl Document {
     pub(crate) fn of_tensors(names: &[String], tensors: Vec<Tensor>, limits: &Limits) -> Result<Self> {
         let (graph, pids) = Graph::of_names(names)?;
         let interpretation = Interpretation::of_tensors(&pids, tensors);
-        Ok(Self { graph, interpretation, nesting: limits.nesting })
+        Ok(Self { graph, interpretation, nesting: limits.nesting, in_full: None })
     }
 
     /// The meaning of an object node.
@@ -83,9 +88,10 @@ impl Document {
 
     /// The tensor that a node is.
     pub(crate) fn tensor(&self, id: NodeId) -> Option<&Tensor> {
-        let place = match (self.meaning(id), self.pid(id)) {
-            (Some((_, Meaning::Tensor(meaning))), _) => meaning.place,
-            (_, Some(PidMeaning::Tensor(place))) => place,
+        let place = match (self.graph.view(id), self.meaning(id), self.pid(id)) {
+            (Some(place), ..) => place,
+            (_, Some((_, Meaning::Tensor(meaning))), _) => meaning.place,
+            (.., Some(PidMeaning::Tensor(place))) => place,
             _ => return None,
         };
         self.interpretation.tensors.get(place)

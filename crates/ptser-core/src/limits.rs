@@ -141,6 +141,16 @@ impl Objects {
         check("the number of objects in the pickle", "objects", found, self.max)
     }
 
+    /// How many were counted.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.get()
+    }
+
+    /// Counts anew from so many on.
+    pub(crate) fn back_to(&self, used: u64) {
+        self.used.set(used);
+    }
+
     /// Counts so many more.
     pub(crate) fn add(&self, more: u64) {
         self.used.set(self.used.get().saturating_add(more));

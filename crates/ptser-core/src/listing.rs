@@ -205,6 +205,7 @@ impl Walk<'_> {
         let at = by.map_or(Ok(0), |step| self.step(step))?;
         match into {
             Branches::Tensor(tensor) => self.tensor(node, at, tensor)?,
+            Branches::View => return self.add(node, at),
             Branches::Damaged => self.add(node, at)?,
             Branches::Array => {
                 let place = self.list(node, at)?;
@@ -321,6 +322,8 @@ fn number(place: usize) -> Result<u32> {
 
 enum Branches<'v> {
     Tensor(&'v Tensor),
+    /// A tensor without attributes or parts.
+    View,
     Array,
     Damaged,
     Sequence,
@@ -340,6 +343,7 @@ fn branches(document: &Document, node: NodeId) -> Option<Branches<'_>> {
             Some(_) => Branches::Damaged,
             None => Branches::Tensor(document.tensor(node)?),
         },
+        Node::View(_) => Branches::View,
         Node::Object(_) => match document.meaning(node)?.1 {
             Meaning::Tensor(meaning) => Branches::Tensor(document.interpretation.tensors.get(meaning.place)?),
             Meaning::Deque { .. } => Branches::Sequence,
@@ -356,7 +360,7 @@ fn branches(document: &Document, node: NodeId) -> Option<Branches<'_>> {
 
 fn collect(value: Value<'_>, branches: &Branches<'_>, out: &mut Vec<(Step, NodeId)>) -> Result<()> {
     match branches {
-        Branches::Array | Branches::Damaged => return Ok(()),
+        Branches::Array | Branches::Damaged | Branches::View => return Ok(()),
         Branches::Tensor(_) => {}
         Branches::Sequence => in_turn(value.items(), Step::Index, out)?,
         Branches::Set => in_turn(value.items(), Step::Item, out)?,

@@ -248,7 +248,7 @@ impl LoadOptions {
         }
     }
 
-    fn terms(&self, safetensors: bool) -> Terms<'_> {
+    pub(crate) fn terms(&self, safetensors: bool) -> Terms<'_> {
         // A new option must be used here or where a checkpoint is opened, or this line breaks.
         let Self {
             map_location: _,

@@ -200,7 +200,9 @@ fn arguments_that_are_values_too_are_kept() {
     let named = [named.strip_suffix(b"Q").unwrap(), b"q\x05Q"].concat();
     let again = [b"ctorch._utils\n_rebuild_tensor_v2\nh\x05\x81".as_slice(), b"h\x05"];
     let whole = [24, 2, 2, 1];
-    let cases: [(Vec<u8>, &[u8], &[u64], u64); 6] = [
+    // A tensor, what stands beside it, what that holds, and how many bytes are kept of the storage.
+    type Case<'c> = (Vec<u8>, &'c [u8], &'c [u64], u64);
+    let cases: [Case<'_>; 6] = [
         ([arguments, b"q\x05R"].concat(), again[1], &whole, 24),
         // What no function makes of them, but `__new__`.
         ([arguments, b"q\x05R"].concat(), again[0], &whole, 24),

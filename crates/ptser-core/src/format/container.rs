@@ -129,7 +129,8 @@ impl Container {
         let pickle = file.pickle(PICKLE, limits)?;
         nesting.pay(&pickle).map_err(|error| error.in_record(PICKLE))?;
         let mut storages = nesting.around(ZipStorages::new(Arc::clone(&file), "data", limits), &pickle);
-        let document = Document::read(pickle, nesting.terms.rules(&globals, nesting.objects), &mut storages)
+        let rules = nesting.terms.rules(&globals, nesting.objects);
+        let document = Document::read_abridged(pickle, rules, &mut storages)
             .map_err(|error| in_pickle(error, PICKLE))?;
         Ok(Opened { container: Self::Zip(file), document, globals })
     }

@@ -12,6 +12,8 @@ mod zip;
 pub(crate) use container::{Container, Opened, Terms};
 pub(crate) use scan::scan;
 pub use scan::{GlobalScan, ScannedGlobal};
+#[cfg(test)]
+pub(crate) use zip::ZipStorages;
 pub(crate) use zip::{Inflation, ZipFile};
 
 /// The container of a checkpoint.

@@ -112,7 +112,17 @@ impl Machine<'_> {
         };
         let node = self.symbol(&module, &name)?;
         self.spellings.push((NodeId::at(self.nodes.len())?, module_node, name_node));
-        self.push(node)
+        self.push_global(node)
+    }
+
+    pub(super) fn push_global(&mut self, node: Node) -> Result<()> {
+        self.push(node)?;
+        if let (Some(finder), Node::Global(symbol)) = (&mut self.finder, node)
+            && self.symbols.get(symbol.place()).is_some_and(|symbol| (finder.makes_views)(&symbol.full))
+        {
+            finder.function = self.stack.last().copied();
+        }
+        Ok(())
     }
 
     fn owned_text(&self, id: NodeId) -> Option<String> {

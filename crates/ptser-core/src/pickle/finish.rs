@@ -216,7 +216,7 @@ impl<'g> Keys<'g> {
                     extend(&mut open, graph.tuple(id).unwrap_or_default().iter().rev().copied())?;
                 }
                 Node::Global(symbol) => tagged(out, b'g', &symbol.0.to_le_bytes())?,
-                Node::FrozenSet(_) | Node::Object(_) | Node::PersistentId(_) => {
+                Node::FrozenSet(_) | Node::Object(_) | Node::PersistentId(_) | Node::View(_) => {
                     tagged(out, b'o', &id.number().to_le_bytes())?
                 }
                 Node::List(_) => return Err(unhashable("list")),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
+use super::views::Views;
 use crate::error::{Reason, Result};
 
 /// Names a node: its place in the arena plus one, so that an absent one takes no more room.
@@ -52,6 +53,8 @@ pub(crate) enum Node {
     Global(SymbolId),
     Object(u32),
     PersistentId(NodeId),
+    /// A place in [`Graph::views`].
+    View(u32),
 }
 
 /// How an object was asked for.
@@ -118,6 +121,8 @@ pub(crate) struct Graph {
     pub(super) symbols: Vec<Symbol>,
     /// From protocol 4 on, the texts that spell the module and the name of a global's node; by node.
     pub(super) spellings: Vec<(NodeId, NodeId, NodeId)>,
+    /// What an abridged graph has in the place of calls.
+    pub(super) views: Views,
     pub(super) root: NodeId,
     /// The highest protocol that the stream declares.
     pub(crate) protocol: u8,
@@ -317,9 +322,12 @@ impl Graph {
 
     /// How much there is of it: bytes, nodes, and members of containers.
     pub(crate) fn weight(&self) -> usize {
+        // Nodes and members of a call.
+        const VIEW: usize = 24;
         let members = self.containers.iter().map(Vec::len).chain([
             self.children.len(),
             self.nodes.len(),
+            self.views.len().saturating_mul(VIEW),
             self.pickle.len(),
         ]);
         members.fold(0, usize::saturating_add)
@@ -448,6 +456,35 @@ impl Graph {
         self.symbols.get(index(id.0))
     }
 
+    /// The view that a node is: its place in [`views`](Self::views).
+    #[inline]
+    pub(crate) fn view(&self, id: NodeId) -> Option<usize> {
+        match self.node(id) {
+            Node::View(place) => Some(index(place)),
+            _ => None,
+        }
+    }
+
+    /// The calls that an abridged graph has a node each of.
+    pub(crate) fn views(&self) -> &Views {
+        &self.views
+    }
+
+    /// The bytes that it was read from.
+    pub(crate) fn into_pickle(self) -> Vec<u8> {
+        self.pickle
+    }
+
+    pub(crate) fn pickle(&self) -> &[u8] {
+        &self.pickle
+    }
+
+    /// Every persistent id and every view, in order of appearance.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (NodeId, Node)> + '_ {
+        let is_one = |node: &Node| matches!(node, Node::PersistentId(_) | Node::View(_));
+        self.ids().zip(self.nodes.iter().copied()).filter(move |(_, node)| is_one(node))
+    }
+
     /// Every persistent id, in order of appearance.
     pub(crate) fn persistent_ids(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
         self.nodes.iter().zip(self.ids()).filter_map(|(node, id)| match node {
@@ -458,6 +495,9 @@ impl Graph {
 }
 
 impl NodeId {
+    /// In a memo, what lies inside of a view.
+    pub(super) const INSIDE: Self = Self(NonZeroU32::MAX);
+
     /// The id of the node at a place in the arena.
     #[inline]
     pub(crate) fn at(place: usize) -> Result<Self> {

@@ -7,6 +7,7 @@ use super::encoding::Encoding;
 use super::graph::{Graph, Node, NodeId, Object, Run, Symbol, SymbolId};
 use super::memo::Memo;
 use super::reader::Reader;
+use super::views::{Finder, Views, too_short};
 use super::{finish, opcode as op, text};
 use crate::error::{Error, Reason, Result};
 use crate::limits::Objects;
@@ -27,27 +28,40 @@ pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding, obj
     let mut machine = Machine::new(&pickle, rename, encoding, objects);
     let ended = machine.run().map_err(|error| error.at(to_u64(machine.opcode_at)));
     machine.objects_counted.add(machine.count());
-    let Machine { heap, nodes, children, containers, objects, symbols, spellings, protocol, .. } = machine;
+    let built = machine.built();
     match ended {
-        Err(error) => Outcome { graph: Err(error), symbols_on_error: symbols },
+        Err(error) => Outcome { graph: Err(error), symbols_on_error: built.symbols },
         Ok(root) => {
-            let mut graph = Graph {
-                pickle,
-                heap,
-                nodes,
-                children,
-                containers,
-                objects,
-                symbols,
-                spellings,
-                root,
-                protocol,
-            };
+            let mut graph = Graph { pickle, root, ..built };
             match finish::settle_keys(&mut graph) {
                 Ok(()) => Outcome { graph: Ok(graph), symbols_on_error: Vec::new() },
                 Err(error) => Outcome { graph: Err(error), symbols_on_error: graph.symbols },
             }
         }
+    }
+}
+
+/// As [`run`], with the calls of functions that make views in a node each where that leaves out nothing but what is
+/// inside of them. Gives the pickle back where it cannot be read so: then [`run`] tells what there is to tell.
+pub(crate) fn run_abridged(
+    pickle: Vec<u8>,
+    rename: RenameGlobal,
+    makes_views: fn(&str) -> bool,
+    encoding: Encoding,
+    objects: &Objects,
+) -> Result<Graph, Vec<u8>> {
+    let mut machine = Machine::new(&pickle, rename, encoding, objects);
+    machine.finder = Some(Finder { makes_views, function: None, found: Views::default() });
+    let Ok(root) = machine.run() else { return Err(pickle) };
+    let count = machine.count();
+    let built = machine.built();
+    let mut graph = Graph { pickle, root, ..built };
+    match finish::settle_keys(&mut graph) {
+        Ok(()) => {
+            objects.add(count);
+            Ok(graph)
+        }
+        Err(_) => Err(graph.pickle),
     }
 }
 
@@ -81,6 +95,8 @@ pub(super) struct Machine<'p> {
     pub(super) spellings: Vec<(NodeId, NodeId, NodeId)>,
     /// By module, then by name.
     pub(super) symbol_ids: HashMap<Box<str>, HashMap<Box<str>, SymbolId>>,
+    /// Where the graph is abridged.
+    pub(super) finder: Option<Finder>,
 }
 
 /// A value that Python has once, however often it is named.
@@ -122,6 +138,28 @@ impl<'p> Machine<'p> {
             symbols: Vec::new(),
             spellings: Vec::new(),
             symbol_ids: HashMap::new(),
+            finder: None,
+        }
+    }
+
+    /// What was built, without the pickle and the root.
+    pub(super) fn built(self) -> Graph {
+        let Self { heap, nodes, children, containers, objects, symbols, spellings, protocol, finder, .. } =
+            self;
+        let views = finder.map(|finder| finder.found).unwrap_or_default();
+        let (pickle, root) = (Vec::new(), NodeId::default());
+        Graph {
+            pickle,
+            heap,
+            nodes,
+            children,
+            containers,
+            objects,
+            symbols,
+            spellings,
+            views,
+            root,
+            protocol,
         }
     }
 
@@ -204,7 +242,7 @@ impl<'p> Machine<'p> {
             op::LONG_BINGET => self.reader.u32().and_then(|key| self.get(key.into())),
             op::GET => self.reader.line().and_then(|(line, _)| self.get(text::memo_index(line)?)),
 
-            op::GLOBAL => self.global().and_then(|node| self.push(node)),
+            op::GLOBAL => self.global().and_then(|node| self.push_global(node)),
             op::STACK_GLOBAL => self.stack_global(),
             op::REDUCE => self.reduce(),
             op::NEWOBJ => self.new_object(false),
@@ -263,6 +301,12 @@ impl<'p> Machine<'p> {
         self.count_one_more()?;
         self.repeated = self.repeated.saturating_add(1);
         push(&mut self.stack, id)
+    }
+
+    /// Counts what there is and has no node.
+    pub(super) fn count_left_out(&mut self, more: u64) -> Result<()> {
+        self.repeated = self.repeated.saturating_add(more);
+        self.objects_counted.check(self.count())
     }
 
     /// Refuses more objects than there may be.
@@ -333,6 +377,10 @@ impl<'p> Machine<'p> {
         if self.stack.len() > self.floor() {
             if let Some(dropped) = self.stack.pop() {
                 self.note_setter(dropped);
+                // What it was given may have been a view, and have a state from then on.
+                if self.finder.is_some() && matches!(self.node(dropped), Node::Object(_)) {
+                    return Err(too_short());
+                }
             }
             return Ok(());
         }
@@ -357,6 +405,14 @@ impl<'p> Machine<'p> {
     #[inline]
     fn get(&mut self, key: u64) -> Result<()> {
         let id = self.memo.get(key)?;
+        if let Some(finder) = &self.finder {
+            if finder.function == Some(id) && self.view(id)? {
+                return Ok(());
+            }
+            if id == NodeId::INSIDE {
+                return Err(too_short());
+            }
+        }
         self.push_again(id)
     }
 

@@ -24,6 +24,24 @@ impl Memo {
         self.len
     }
 
+    /// All entries by their indexes, where these follow each other.
+    #[inline]
+    pub(super) fn dense(&self) -> Option<&[Option<NodeId>]> {
+        (self.sparse.is_empty() && self.dense.len() == self.len).then_some(&self.dense)
+    }
+
+    /// Puts `count` values of a view, each under the index that follows: its key first, where that is one, and then what
+    /// is left out.
+    #[inline(always)]
+    pub(super) fn put_view(&mut self, key: Option<NodeId>, count: usize) -> Result<()> {
+        memory::reserve(&mut self.dense, count)?;
+        let end = self.dense.len().saturating_add(count);
+        self.dense.extend(key.map(Some));
+        self.dense.resize(end, Some(NodeId::INSIDE));
+        self.len = end;
+        Ok(())
+    }
+
     #[inline]
     pub(super) fn put(&mut self, key: u64, id: NodeId) -> Result<()> {
         // What every writer does: one entry behind the other.

@@ -14,12 +14,14 @@ mod scalars;
 mod scan;
 mod spelling;
 mod text;
+mod views;
 mod writer;
 
 pub use encoding::Encoding;
 pub(crate) use extent::pickle_len;
 pub(crate) use graph::{Call, Graph, More, Node, NodeId, Object, Symbol, SymbolId, index};
-pub(crate) use machine::run;
+pub(crate) use machine::{run, run_abridged};
 pub(crate) use scan::scan;
 pub(crate) use spelling::Literals;
+pub(crate) use views::Style;
 pub(crate) use writer::write;

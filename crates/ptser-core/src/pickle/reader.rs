@@ -24,6 +24,18 @@ impl<'p> Reader<'p> {
         self.bytes.get(..self.position).unwrap_or_default()
     }
 
+    /// The bytes from the position on.
+    #[inline]
+    pub(super) fn rest(&self) -> &'p [u8] {
+        self.bytes.get(self.position..).unwrap_or_default()
+    }
+
+    /// Goes on by so many bytes, which are there.
+    #[inline]
+    pub(super) fn skip(&mut self, len: usize) {
+        self.position = self.position.saturating_add(len).min(self.bytes.len());
+    }
+
     /// Goes back to a place where it has been.
     pub(super) fn go_back(&mut self, position: usize) {
         self.position = position.min(self.position);

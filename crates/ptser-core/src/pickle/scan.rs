@@ -40,10 +40,8 @@ pub(crate) fn scan(pickle: Vec<u8>, rename: RenameGlobal, objects: &Objects) -> 
     let root = scanner.run();
     let Scanner { machine, unnamed, error, .. } = scanner;
     objects.add(to_u64(machine.nodes.len()));
-    let Machine { heap, nodes, children, containers, objects, symbols, spellings, protocol, .. } = machine;
-    let graph =
-        Graph { pickle, heap, nodes, children, containers, objects, symbols, spellings, root, protocol };
-    Scan { graph, unnamed, error }
+    let built = machine.built();
+    Scan { graph: Graph { pickle, root, ..built }, unnamed, error }
 }
 
 struct Scanner<'p> {

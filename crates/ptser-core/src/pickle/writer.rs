@@ -241,6 +241,7 @@ impl<'g> Writer<'g> {
                 self.tasks.push(Task::Op(op::BINPERSID));
                 self.tasks.push(Task::Save(pid));
             }
+            Node::View(_) => return Err(unspelled("an abridged call")),
         }
         Ok(())
     }

@@ -369,26 +369,30 @@ impl Content<'_> {
         match &self.0 {
             Source::Object(object) => torch::outline_object(object, dialect),
             Source::StateDict(state_dict) => torch::outline_state_dict(state_dict, dialect),
-            Source::Checkpoint(checkpoint) => torch::outline_document(checkpoint.document(), dialect),
+            Source::Checkpoint(checkpoint) => {
+                torch::outline_document(checkpoint.document().in_full()?, dialect)
+            }
         }
     }
 
-    fn tensors(&self) -> Cow<'_, [Tensor]> {
-        match &self.0 {
+    fn tensors(&self) -> Result<Cow<'_, [Tensor]>> {
+        Ok(match &self.0 {
             Source::Object(object) => object.tensors().into(),
             Source::StateDict(state_dict) => state_dict.iter().map(|(_, tensor)| tensor.clone()).collect(),
-            Source::Checkpoint(checkpoint) => (&checkpoint.document().interpretation.tensors).into(),
-        }
+            Source::Checkpoint(checkpoint) => {
+                (&checkpoint.document().in_full()?.interpretation.tensors).into()
+            }
+        })
     }
 
     fn compact(&self, outline: &mut Outline) -> Result<()> {
-        torch::compact(outline, self.tensors().iter())
+        torch::compact(outline, self.tensors()?.iter())
     }
 
     /// A storage without a type of its own is swapped by its tensors', which then must agree.
     fn can_be_swapped(&self, order: ByteOrder) -> Result<()> {
         let mut units = HashMap::new();
-        for tensor in &*self.tensors() {
+        for tensor in &*self.tensors()? {
             let Some(storage) = tensor.storage() else { continue };
             let unit = storage.swap_unit(tensor.dtype(), order);
             let other = *units.entry(storage.id()).or_insert(unit);
@@ -404,7 +408,7 @@ impl Content<'_> {
 
     /// PyTorch leaves no data out of these either.
     fn can_skip_data(&self) -> Result<()> {
-        for tensor in &*self.tensors() {
+        for tensor in &*self.tensors()? {
             let kind = match tensor.kind() {
                 TensorKind::Quantized(_) => "quantized",
                 TensorKind::Nested(_) => "nested",

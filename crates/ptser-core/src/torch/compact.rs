@@ -183,15 +183,15 @@ fn views(graph: &Graph, references: &HashMap<NodeId, usize>) -> Vec<View> {
             function if makes_views(function) => {
                 used(object.args);
             }
-            // Arguments within arguments, which are seen where the outer ones are.
-            Some(Known::Rebuild(Rebuild::FromType | Rebuild::FromTypeV2)) => match graph.tuple(object.args) {
-                Some(&[function, _, args, ..]) if makes_views(name(function)) => {
-                    if used(object.args) == references.get(&object.args).copied().unwrap_or(0) {
-                        used(args);
-                    }
+            Some(Known::Rebuild(Rebuild::FromType | Rebuild::FromTypeV2)) => {
+                // Arguments within arguments, which are seen where the outer ones are.
+                if let Some(&[function, _, args, ..]) = graph.tuple(object.args)
+                    && makes_views(name(function))
+                    && references.get(&object.args) == Some(&used(object.args))
+                {
+                    used(args);
                 }
-                _ => {}
-            },
+            }
             Some(Known::Tensor | Known::TensorClass { .. }) => {
                 for state in object.more.iter().flat_map(|more| &more.states) {
                     used(*state);

@@ -87,6 +87,7 @@ pub(crate) struct TensorMeaning {
 pub(crate) struct Interpretation {
     /// One for each of [`Graph::objects`].
     pub(crate) meanings: Vec<Meaning>,
+    /// The first ones are those of [`Graph::views`].
     pub(crate) tensors: Vec<Tensor>,
     /// NumPy's.
     pub(crate) arrays: Vec<Tensor>,
@@ -161,12 +162,13 @@ pub(crate) fn interpret(
         last_location: RefCell::new(Location::cpu()),
         next_pid: Cell::new(0),
     };
-    memory::reserve(&mut reading.meanings, graph.objects().len())
-        .map_err(|error| Fault { error, place: Place::Node(graph.root()) })?;
+    let here = |error| Fault { error, place: Place::Node(graph.root()) };
+    memory::reserve(&mut reading.meanings, graph.objects().len()).map_err(here)?;
+    memory::reserve(&mut reading.tensors, graph.views().len()).map_err(here)?;
+    memory::reserve(&mut reading.storages, graph.views().len()).map_err(here)?;
     reading.settle_pids(storages)?;
     // Most storages are one tensor's.
-    let room = memory::reserve(&mut reading.tensors, reading.pids.len());
-    room.map_err(|error| Fault { error, place: Place::Node(graph.root()) })?;
+    memory::reserve(&mut reading.tensors, reading.pids.len()).map_err(here)?;
     for (place, object) in graph.objects().iter().enumerate() {
         let meaning = reading.meaning(object, storages).or_else(|error| {
             let made_from = reading.damaged_part(object);
@@ -390,7 +392,7 @@ impl Reading<'_> {
         match (self.meaning_of(id), self.pid_meaning(id)) {
             (Some(Meaning::Tensor(meaning)), _) => Some(meaning.place),
             (_, Some(PidMeaning::Tensor(place))) => Some(place),
-            _ => None,
+            _ => self.graph.view(id),
         }
     }
 
@@ -466,6 +468,7 @@ impl Spelling for Reading<'_> {
                 }
             }
             Node::PersistentId(_) => "a storage".into(),
+            Node::View(_) => "a tensor".into(),
         }
     }
 }

@@ -18,6 +18,7 @@ mod reduce;
 mod sparse;
 mod stdlib;
 mod to_python2;
+mod views;
 
 pub(crate) use compact::compact;
 pub use globals::{Globals, Verdict};
@@ -30,3 +31,4 @@ pub(crate) use persistent::{Given, Named, StorageRef, StorageTable};
 pub(crate) use pids::PidMeaning;
 pub(crate) use python2::rename;
 pub(crate) use to_python2::unrename;
+pub(crate) use views::makes_views;

@@ -158,7 +158,7 @@ impl<'g> Reading<'g> {
     }
 
     /// A location, that of the storage before where both are the same.
-    fn location(&self, id: NodeId) -> Result<Location> {
+    pub(super) fn location(&self, id: NodeId) -> Result<Location> {
         let mut last = self.last_location.borrow_mut();
         if !self.graph.is_text(id, last.as_str().as_bytes()) {
             *last = match self.graph.ascii(id).filter(|tag| tag.len() <= LOCATION_MAX) {

@@ -4,6 +4,7 @@ use foldhash::{HashMap, HashSet, HashSetExt};
 
 use super::interpret::{Fault, Place, Reading};
 use super::persistent::{Given, Named, Pid, StorageRef, StorageTable};
+use super::views::Styles;
 use crate::dtype::DType;
 use crate::error::{Reason, Result};
 use crate::limits;
@@ -29,7 +30,7 @@ pub(crate) enum PidMeaning {
 
 /// What was found so far, so that nothing is made twice.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     /// Places of storages, of the first so many.
     by_storage: HashMap<usize, usize>,
     storages_seen: usize,
@@ -86,7 +87,16 @@ impl Reading<'_> {
             }
         }
         let mut found = Found::default();
-        for (id, pid) in graph.persistent_ids() {
+        let mut styles = Styles::default();
+        for (id, node) in graph.named() {
+            let pid = match node {
+                Node::PersistentId(pid) => pid,
+                _ => {
+                    let view = self.settle_view(id, &mut styles, table, &mut found);
+                    view.map_err(|error| Fault { error, place: Place::Node(id) })?;
+                    continue;
+                }
+            };
             let meaning = match found.before(pid, &self.pids, graph) {
                 Some(meaning) => meaning,
                 None => {
@@ -144,7 +154,7 @@ impl Reading<'_> {
     }
 
     /// The place of a storage, once however often it is named.
-    fn place_storage(&mut self, given: Given, found: &mut Found) -> Result<usize> {
+    pub(super) fn place_storage(&mut self, given: Given, found: &mut Found) -> Result<usize> {
         let Given { storage, is_new } = given;
         if !is_new && let Some(place) = found.place(&storage, &self.storages) {
             return Ok(place);

@@ -399,6 +399,9 @@ impl Reading<'_> {
     fn per_channel(&self, id: NodeId, channels: usize) -> Result<QuantizedParameter> {
         let parameter = match self.meaning_of(id) {
             Some(Meaning::Tensor(_)) => QuantizedParameter::Tensor(Box::new(self.part(id)?.clone())),
+            _ if self.graph.view(id).is_some() => {
+                QuantizedParameter::Tensor(Box::new(self.part(id)?.clone()))
+            }
             _ if matches!(self.graph.node(id), Node::List(_) | Node::Tuple(_)) => {
                 self.charge(self.graph.members(id).len())?;
                 let numbers: Result<Vec<f64>> =

@@ -149,6 +149,7 @@ impl<'c> Value<'c> {
             Node::Global(_) => self.global(),
             Node::Object(_) => self.object(),
             Node::PersistentId(_) => self.persistent(),
+            Node::View(_) => self.document.tensor(self.id).map_or(ValueKind::Object, ValueKind::Tensor),
         }
     }
 

@@ -1,0 +1,205 @@
+//! Reading in less time: plain tensors are a node each, and what their calls are made of is left out. It is wanted when
+//! the document is written; the pickle is then read again, over the same storages.
+
+use std::sync::OnceLock;
+
+use foldhash::HashMap;
+
+use super::{Document, Rules};
+use crate::error::{Reason, Result};
+use crate::limits::{Limits, Objects};
+use crate::memory::extend;
+use crate::pickle::{self, Encoding};
+use crate::storage::Storage;
+use crate::torch::{self, Faults, Given, Globals, Known, StorageRef, StorageTable};
+
+/// How all of a pickle is read whose graph is abridged; and what came of it, once it was asked for.
+pub(super) struct InFull {
+    globals: Globals,
+    encoding: Encoding,
+    limits: Limits,
+    document: OnceLock<Document>,
+}
+
+impl Document {
+    /// As [`read`](Self::read), in less time: the graph is abridged where the pickle allows it. What is wrong with a
+    /// pickle is told as `read` tells it.
+    pub(crate) fn read_abridged(
+        pickle: Vec<u8>,
+        rules: Rules<'_>,
+        table: &mut dyn StorageTable,
+    ) -> Result<Self> {
+        let objects = rules.objects.used();
+        Self::abridged(pickle, rules, table).or_else(|pickle| {
+            rules.objects.back_to(objects);
+            Self::read(pickle, rules, table)
+        })
+    }
+
+    fn abridged(pickle: Vec<u8>, rules: Rules<'_>, table: &mut dyn StorageTable) -> Result<Self, Vec<u8>> {
+        // What is damaged is let pass, where it is, by whoever tells it.
+        let Rules { globals, encoding, faults: _, limits, objects } = rules;
+        let mut graph = pickle::run_abridged(pickle, torch::rename, torch::makes_views, encoding, objects)?;
+        // What lies in the bytes of a pickle is opened once.
+        let nests =
+            graph.symbols().iter().any(|symbol| torch::known(&symbol.full) == Some(Known::LoadFromBytes));
+        if nests || globals.check(graph.symbols()).is_err() {
+            return Err(graph.into_pickle());
+        }
+        graph.see_through(torch::is_type_tag);
+        let interpretation = match torch::interpret(&graph, globals, Faults::Refused, limits, table) {
+            Ok(interpretation) => interpretation,
+            Err(_) => return Err(graph.into_pickle()),
+        };
+        let in_full = || {
+            let (globals, limits, document) = (globals.clone(), limits.clone(), OnceLock::new());
+            Box::new(InFull { globals, encoding, limits, document })
+        };
+        let in_full = (graph.views().len() > 0).then(in_full);
+        Ok(Self { graph, interpretation, nesting: limits.nesting, in_full })
+    }
+
+    /// The same with nothing left out, over the same storages: what is written of it.
+    ///
+    /// # Errors
+    /// `Io` where memory is short.
+    pub(crate) fn in_full(&self) -> Result<&Self> {
+        let Some(in_full) = &self.in_full else { return Ok(self) };
+        if let Some(document) = in_full.document.get() {
+            return Ok(document);
+        }
+        let InFull { globals, encoding, limits, document } = &**in_full;
+        let (faults, objects) = (Faults::Refused, Objects::within(limits));
+        let rules = Rules { globals, encoding: *encoding, faults, limits, objects: &objects };
+        let storages = self.interpretation.storages.iter();
+        let mut again = Again(storages.map(|storage| (storage.key(), storage)).collect());
+        let mut pickle = Vec::new();
+        extend(&mut pickle, self.graph.pickle().iter().copied())?;
+        let whole = Self::read(pickle, rules, &mut again)?;
+        Ok(document.get_or_init(|| whole))
+    }
+}
+
+/// The storages of a document, by their keys.
+struct Again<'d>(HashMap<&'d str, &'d Storage>);
+
+impl StorageTable for Again<'_> {
+    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
+        let storage = self.0.get(reference.key).copied().cloned().map(Given::from);
+        storage.ok_or_else(|| Reason::MissingRecord { name: reference.key.to_owned() }.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::fmt::Write;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::format::{ZipFile, ZipStorages};
+    use crate::listing::Listing;
+    use crate::load::LoadOptions;
+    use crate::source::MemorySource;
+    use crate::torch::{PidDialect, outline_document};
+    use crate::value::Value;
+
+    /// Everything that can be seen of a document, and the pickle that would be written of it.
+    fn look(document: &Document, limits: &Limits) -> String {
+        let mut seen = String::new();
+        let listing = Listing::of(document, document.graph.root(), limits).unwrap();
+        for entry in listing.all(document) {
+            let tensor =
+                entry.tensor().map(|tensor| (tensor, tensor.storage_offset(), tensor.requires_grad()));
+            let storage = entry.tensor().and_then(|tensor| tensor.storage().cloned());
+            let _ = writeln!(seen, "{} {tensor:?} {storage:?} {:?}", entry.name(), entry.error());
+        }
+        let mut waiting = VecDeque::from([Value { document, id: document.graph.root() }]);
+        for _ in 0..2_000 {
+            let Some(value) = waiting.pop_front() else { break };
+            let _ = writeln!(seen, "{:?} {:?} {:?}", value.kind(), value.class(), value.source());
+            waiting.extend(value.children().unwrap().map(|(_, child)| child));
+        }
+        let symbols = document.graph.symbols().iter().map(|symbol| (&symbol.full, symbol.at));
+        let storages = document.interpretation.storages.iter().map(Storage::key);
+        let _ = writeln!(seen, "{:?} {:?}", symbols.collect::<Vec<_>>(), storages.collect::<Vec<_>>());
+        let outline = document.in_full().and_then(|document| outline_document(document, PidDialect::Zip));
+        let written = outline
+            .and_then(|mut outline| pickle::write(&mut outline.graph, 4, outline.literals, torch::unrename));
+        let _ = writeln!(seen, "{:?}", written.map_err(|error| error.to_string()));
+        seen
+    }
+
+    /// A pickle read both ways: what is seen, how many objects were counted, and whether it was abridged.
+    fn both(file: &Arc<ZipFile>, pickle: &[u8], globals: &Globals, faults: Faults) -> (bool, [String; 2]) {
+        type Read = fn(Vec<u8>, Rules<'_>, &mut dyn StorageTable) -> Result<Document>;
+        let mut abridged = false;
+        let limits = Limits::default();
+        let seen = [Document::read as Read, Document::read_abridged as Read].map(|read| {
+            let objects = Objects::within(&limits);
+            let rules =
+                Rules { globals, encoding: Encoding::Auto, faults, limits: &limits, objects: &objects };
+            let mut table = ZipStorages::new(Arc::clone(file), "data", &limits);
+            let document = read(pickle.to_vec(), rules, &mut table);
+            abridged |= document.as_ref().is_ok_and(|document| document.in_full.is_some());
+            let seen =
+                document.map_or_else(|error| format!("{error:?}"), |document| look(&document, &limits));
+            format!("{seen}{} objects", objects.used())
+        });
+        (abridged, seen)
+    }
+
+    /// Of every archive among the fixtures, and of it with a few bytes of its pickle changed.
+    #[test]
+    fn nothing_is_seen_of_it() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+        let mut folders = vec![fixtures];
+        let (mut seed, mut read, mut abridged) = (1_u64, 0, 0);
+        let mut random = |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(seed >> 33).unwrap() % below
+        };
+        while let Some(folder) = folders.pop() {
+            let mut paths: Vec<_> =
+                std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+            paths.sort();
+            folders.extend(paths.iter().filter(|path| path.is_dir()).cloned());
+            for path in paths.iter().filter(|path| path.is_file()) {
+                let source = Arc::new(MemorySource(std::fs::read(path).unwrap()));
+                let options = LoadOptions::new();
+                let Ok(file) = ZipFile::open(source, options.terms(false)) else { continue };
+                let Ok(pickle) = file.pickle("data.pkl", &Limits::default()) else { continue };
+                let file = Arc::new(file);
+                for round in 0..30 {
+                    let mut pickle = pickle.clone();
+                    for _ in 0..round.min(1) + round / 20 {
+                        let (at, from) = (random(pickle.len()), random(pickle.len()));
+                        let len = 1 + random(40).min(pickle.len() - from - 1);
+                        match random(6) {
+                            0 => pickle[at] = pickle[from],
+                            1 => pickle[at] = u8::try_from(random(256)).unwrap(),
+                            2 => drop(pickle.remove(at)),
+                            3 => pickle[at] = pickle[at].wrapping_add(1),
+                            4 => pickle[at] = pickle[at].wrapping_sub(1),
+                            _ => {
+                                let piece = pickle[from..from + len].to_vec();
+                                drop(pickle.splice(at..at, piece));
+                            }
+                        }
+                    }
+                    let globals = if round % 2 == 0 { Globals::inert() } else { Globals::weights_only() };
+                    let faults = if round % 3 == 0 { Faults::Kept } else { Faults::Refused };
+                    let (is_abridged, [full, short]) = both(&file, &pickle, &globals, faults);
+                    for (full, short) in full.lines().zip(short.lines()) {
+                        assert_eq!(full, short, "{} {round}", path.display());
+                    }
+                    assert_eq!(full.len(), short.len(), "{} {round}", path.display());
+                    read += 1;
+                    abridged += u32::from(is_abridged);
+                }
+            }
+        }
+        assert!(abridged > 500, "{abridged} of {read}");
+    }
+}
