@@ -206,3 +206,22 @@ fn storages_of_one_key_in_two_streams_stay_two() {
         assert_eq!(found, [of(1.0), of(7.0)], "{format:?}");
     }
 }
+
+/// PyTorch takes `torch` and `cuda.FloatStorage` for `torch.cuda.FloatStorage`; CPython writes the module that it is in.
+#[test]
+fn a_name_that_is_divided_elsewhere_is_written_with_its_module() {
+    let storage = build::storage("0", 6);
+    let found = storage.windows(19).position(|bytes| bytes == b"ctorch\nFloatStorage").unwrap();
+    let (before, behind) = (&storage[..found], &storage[found + 19..]);
+    let tensor = |class: &[u8]| build::tensor(&[before, class, behind].concat(), 0, &[6], &[1]);
+    let [wrong, right] = [b"ctorch\ncuda.FloatStorage".as_slice(), b"ctorch.cuda\nFloatStorage"]
+        .map(|class| reopened("divided", build::around(&build::pickle(&[&tensor(class)]))));
+    for format in [Format::Zip, Format::Legacy] {
+        for protocol in 2..=5 {
+            let options = SaveOptions::new().format(format).unwrap().protocol(protocol).unwrap();
+            let saved = options.to_bytes(&wrong).unwrap();
+            assert!(saved == options.to_bytes(&right).unwrap(), "{format:?} {protocol}");
+            assert_eq!(reopened("again", saved).tensor("").unwrap().shape(), [6]);
+        }
+    }
+}

@@ -452,6 +452,16 @@ impl Graph {
         &self.symbols
     }
 
+    /// Takes globals that are no members of classes for what their modules hold: a pickle may say `torch` and
+    /// `cuda.FloatStorage`, and from protocol 4 on both ways to divide a name are one to Python.
+    pub(crate) fn divide_names(&mut self, is_of_module: impl Fn(&str) -> bool) {
+        for symbol in self.symbols.iter_mut().filter(|symbol| symbol.name().contains('.')) {
+            if let Some((module, _)) = symbol.full.rsplit_once('.').filter(|_| is_of_module(&symbol.full)) {
+                symbol.module = module.into();
+            }
+        }
+    }
+
     pub(crate) fn symbol(&self, id: SymbolId) -> Option<&Symbol> {
         self.symbols.get(index(id.0))
     }

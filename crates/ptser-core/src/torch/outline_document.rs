@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::compact::only_viewed;
 use super::interpret::Meaning;
+use super::names::known;
 use super::outline::{Outline, Outliner, PidDialect};
 use super::pids::PidMeaning;
 use crate::document::Document;
@@ -47,6 +48,8 @@ pub(crate) fn outline_document(document: &Document, dialect: PidDialect) -> Resu
     rewrite.others(is_reached)?;
     let Rewrite { mut outliner, instead, .. } = rewrite;
     outliner.graph.redirect(&instead);
+    // All that mean something to PyTorch lie in modules.
+    outliner.graph.divide_names(|full| known(full).is_some());
     Ok(outliner.finish())
 }
 
