@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{command, damaged, folder, json, names, own, rewrite, stdout, tensors, unreadable, zip};
+use ptser::{DType, Location, SaveOptions, StateDict, Storage, Tensor};
 use serde_json::{Value, json};
 
 fn convert(input: &Path, output: &Path, options: &[&str]) -> String {
@@ -154,6 +155,32 @@ fn tied_tensors_are_written_once_and_tied_again() {
     let again = scratch.path().join("again.safetensors");
     convert(&there, &again, &[]);
     assert!(fs::read(&again).unwrap() == fs::read(&there).unwrap());
+}
+
+/// The metadata says `format: pt` of every such file, whatever tensors are called.
+#[test]
+fn a_tensor_named_format_is_neither_tied_nor_made() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let tied = Tensor::contiguous(
+        Storage::from_bytes(Some(DType::UInt8), Location::cpu(), vec![1, 2, 3]),
+        DType::UInt8,
+        [3],
+    );
+    let tied = tied.unwrap();
+    for names in [["pt", "format", "other"].as_slice(), &["pt"]] {
+        let state_dict: StateDict = names.iter().map(|name| (*name, tied.clone())).collect();
+        let [from, there, back] =
+            ["in.pt", "there.safetensors", "back.pt"].map(|name| path(&format!("{}{name}", names.len())));
+        SaveOptions::new().save(&from, &state_dict).unwrap();
+        convert(&from, &there, &[]);
+        assert_eq!(header(&there)["__metadata__"]["format"], "pt");
+        convert(&there, &back, &[]);
+        let found: Vec<String> = tensors(&back, &[]).into_keys().collect();
+        let mut expected = names.to_vec();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

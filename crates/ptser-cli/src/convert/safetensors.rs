@@ -39,6 +39,8 @@ const DTYPES: [(DType, &str); 19] = [
 ];
 
 const METADATA: &str = "__metadata__";
+/// In the metadata: where a file comes from, which transformers wants to know.
+const FORMAT: &str = "format";
 /// The longest header that the library reads.
 const HEADER_MAX: usize = 100_000_000;
 const BUFFER: usize = 1 << 20;
@@ -56,14 +58,13 @@ impl<'s> Content<'s> {
     /// Keeps the first name of each view.
     pub(super) fn new(state_dict: &'s StateDict, mut metadata: BTreeMap<String, String>) -> Self {
         metadata.retain(|name, _| state_dict.find(name).is_none());
-        // transformers wants to know where a file comes from.
-        metadata.entry("format".into()).or_insert_with(|| "pt".into());
+        metadata.entry(FORMAT.into()).or_insert_with(|| "pt".into());
         let mut content =
             Self { tensors: Vec::new(), by_name: HashMap::new(), aliases: HashMap::new(), metadata };
         let mut kept: HashMap<View<'_>, &str> = HashMap::new();
         for (name, tensor) in state_dict {
-            // Tensors without elements share nothing.
-            if let Some(view) = View::of(tensor).filter(|_| tensor.nbytes() > 0) {
+            // Tensors without elements share nothing; one of this name cannot stand in the metadata.
+            if let Some(view) = View::of(tensor).filter(|_| tensor.nbytes() > 0 && name != FORMAT) {
                 if let Some(first) = kept.get(&view) {
                     content.aliases.entry(first).or_default().push(name);
                     continue;
@@ -190,7 +191,8 @@ pub(super) fn metadata(path: &Path) -> Result<BTreeMap<String, String>, Failure>
 /// Adds the names that were left out because another stands for the same tensor.
 pub(super) fn restore_aliases(state_dict: &mut StateDict, metadata: &BTreeMap<String, String>) {
     for (alias, kept) in metadata {
-        if state_dict.find(alias).is_none()
+        if alias != FORMAT
+            && state_dict.find(alias).is_none()
             && let Some(tensor) = state_dict.find(kept).cloned()
         {
             state_dict.insert(alias.as_str(), tensor);
