@@ -101,9 +101,13 @@ mod tests {
     use crate::format::{ZipFile, ZipStorages};
     use crate::listing::Listing;
     use crate::load::LoadOptions;
+    use crate::object::Object;
+    use crate::save::SaveOptions;
     use crate::source::MemorySource;
+    use crate::tensor::Tensor;
     use crate::torch::{PidDialect, outline_document};
     use crate::value::Value;
+    use crate::{ByteOrder, DType};
 
     /// Everything that can be seen of a document, and the pickle that would be written of it.
     fn look(document: &Document, limits: &Limits) -> String {
@@ -119,8 +123,11 @@ mod tests {
         for _ in 0..2_000 {
             let Some(value) = waiting.pop_front() else { break };
             let _ = writeln!(seen, "{:?} {:?} {:?}", value.kind(), value.class(), value.source());
+            waiting.extend(value.states());
             waiting.extend(value.children().unwrap().map(|(_, child)| child));
         }
+        // What may be spent on it.
+        let _ = writeln!(seen, "{} paths, weight {}", listing.all(document).len(), document.graph.weight());
         let symbols = document.graph.symbols().iter().map(|symbol| (&symbol.full, symbol.at));
         let storages = document.interpretation.storages.iter().map(Storage::key);
         let _ = writeln!(seen, "{:?} {:?}", symbols.collect::<Vec<_>>(), storages.collect::<Vec<_>>());
@@ -201,5 +208,65 @@ mod tests {
             }
         }
         assert!(abridged > 500, "{abridged} of {read}");
+    }
+
+    /// What calls share: a function, a kind, a class, a location and hooks, with the first numbers of the memo.
+    const SHARED: &[u8] = b"\x80\x02(ctorch._utils\n_rebuild_tensor_v2\nq\x00X\x07\0\0\0storageq\x01\
+        ctorch\nFloatStorage\nq\x02X\x03\0\0\0cpuq\x03ccollections\nOrderedDict\nq\x041";
+
+    /// A call on a storage `0` of six numbers, with the same sizes and strides.
+    fn view(sizes: &[u8]) -> Vec<u8> {
+        let storage = b"h\x00((h\x01h\x02X\x01\0\0\x000h\x03K\x06tQK\x00";
+        [storage.as_slice(), sizes, sizes, b"\x89h\x04)RtR"].concat()
+    }
+
+    /// What is seen of a pickle, which is the same both ways: an archive's with a storage of six numbers.
+    fn seen_of(pickle: &[u8]) -> String {
+        let storage = Storage::in_memory(Some(DType::Float32), ByteOrder::Little, vec![0; 24]);
+        let tensor = Tensor::contiguous(storage, DType::Float32, [6]).unwrap();
+        let bytes = SaveOptions::new().to_bytes(&Object::from(tensor)).unwrap();
+        let file = ZipFile::open(Arc::new(MemorySource(bytes)), LoadOptions::new().terms(false)).unwrap();
+        let (_, [full, short]) = both(&Arc::new(file), pickle, &Globals::inert(), Faults::Refused);
+        for (full, short) in full.lines().zip(short.lines()) {
+            assert_eq!(full, short);
+        }
+        assert_eq!(full.len(), short.len());
+        full
+    }
+
+    /// Paths to a view, far more than are walked.
+    #[test]
+    fn as_many_paths_are_walked() {
+        let mut pickle = [SHARED, &view(b")"), b"q\x05"].concat();
+        for level in 5_u8..10 {
+            pickle.extend([b"](".as_slice(), &[b'h', level].repeat(16), b"eq", &[level + 1]].concat());
+        }
+        pickle.push(b'.');
+        let seen = seen_of(&pickle);
+        assert!(seen.contains(" paths") && !seen.contains("1048576 paths"), "{seen}");
+    }
+
+    /// States that are shared so often that looking at them takes nearly all that may be spent, or a bit more.
+    #[test]
+    fn as_much_may_be_spent() {
+        let views = view(b"(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01t").repeat(200);
+        let entries: Vec<u8> =
+            (0_u16..1000).flat_map(|key| [b"M", &key.to_le_bytes()[..], b"N"].concat()).collect();
+        let state = [b"}(", entries.as_slice(), b"uq\x05"].concat();
+        let mut ends = [0, 0];
+        for objects in 603..609 {
+            let objects = b"h\x04)Rh\x05b".repeat(objects);
+            let seen = seen_of(&[SHARED, b"](", &views, &state, &objects, b"e."].concat());
+            ends[usize::from(seen.contains("so often"))] += 1;
+        }
+        assert_eq!(ends, [3, 3]);
+    }
+
+    /// A number of the memo that ends as `function(object, state)` does, and a view that is dropped behind it.
+    #[test]
+    fn a_view_that_is_dropped_is_no_call_that_sets_a_state() {
+        let spoof =
+            [&view(b")"), b"r\0\0\x86\x52cmine\nC\n)Rq\x50(h\x50K\x071h\x50K\x07\x86q\x51h\x50".as_slice()];
+        seen_of(&[SHARED, b"](", &spoof.concat(), b"j\0\0\x86\x520e."].concat());
     }
 }
