@@ -139,19 +139,22 @@ mod tests {
     }
 
     /// A pickle read both ways: what is seen, how many objects were counted, and whether it was abridged.
-    fn both(file: &Arc<ZipFile>, pickle: &[u8], globals: &Globals, faults: Faults) -> (bool, [String; 2]) {
+    fn both(
+        file: &Arc<ZipFile>,
+        pickle: &[u8],
+        globals: &Globals,
+        faults: Faults,
+        limits: &Limits,
+    ) -> (bool, [String; 2]) {
         type Read = fn(Vec<u8>, Rules<'_>, &mut dyn StorageTable) -> Result<Document>;
         let mut abridged = false;
-        let limits = Limits::default();
         let seen = [Document::read as Read, Document::read_abridged as Read].map(|read| {
-            let objects = Objects::within(&limits);
-            let rules =
-                Rules { globals, encoding: Encoding::Auto, faults, limits: &limits, objects: &objects };
-            let mut table = ZipStorages::new(Arc::clone(file), "data", &limits);
+            let objects = Objects::within(limits);
+            let rules = Rules { globals, encoding: Encoding::Auto, faults, limits, objects: &objects };
+            let mut table = ZipStorages::new(Arc::clone(file), "data", limits);
             let document = read(pickle.to_vec(), rules, &mut table);
             abridged |= document.as_ref().is_ok_and(|document| document.in_full.is_some());
-            let seen =
-                document.map_or_else(|error| format!("{error:?}"), |document| look(&document, &limits));
+            let seen = document.map_or_else(|error| format!("{error:?}"), |document| look(&document, limits));
             format!("{seen}{} objects", objects.used())
         });
         (abridged, seen)
@@ -197,7 +200,8 @@ mod tests {
                     }
                     let globals = if round % 2 == 0 { Globals::inert() } else { Globals::weights_only() };
                     let faults = if round % 3 == 0 { Faults::Kept } else { Faults::Refused };
-                    let (is_abridged, [full, short]) = both(&file, &pickle, &globals, faults);
+                    let (is_abridged, [full, short]) =
+                        both(&file, &pickle, &globals, faults, &Limits::default());
                     for (full, short) in full.lines().zip(short.lines()) {
                         assert_eq!(full, short, "{} {round}", path.display());
                     }
@@ -226,7 +230,8 @@ mod tests {
         let tensor = Tensor::contiguous(storage, DType::Float32, [6]).unwrap();
         let bytes = SaveOptions::new().to_bytes(&Object::from(tensor)).unwrap();
         let file = ZipFile::open(Arc::new(MemorySource(bytes)), LoadOptions::new().terms(false)).unwrap();
-        let (_, [full, short]) = both(&Arc::new(file), pickle, &Globals::inert(), Faults::Refused);
+        let (_, [full, short]) =
+            both(&Arc::new(file), pickle, &Globals::inert(), Faults::Refused, &Limits::default());
         for (full, short) in full.lines().zip(short.lines()) {
             assert_eq!(full, short);
         }
@@ -268,5 +273,22 @@ mod tests {
         let spoof =
             [&view(b")"), b"r\0\0\x86\x52cmine\nC\n)Rq\x50(h\x50K\x071h\x50K\x07\x86q\x51h\x50".as_slice()];
         seen_of(&[SHARED, b"](", &spoof.concat(), b"j\0\0\x86\x520e."].concat());
+    }
+
+    /// Each deflated record counts once, also that which is one too many.
+    #[test]
+    fn deflated_records_are_counted_once() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/zip/deflated.pt");
+        let source = Arc::new(MemorySource(std::fs::read(path).unwrap()));
+        let file = Arc::new(ZipFile::open(source, LoadOptions::new().terms(false)).unwrap());
+        let pickle = file.pickle("data.pkl", &Limits::default()).unwrap();
+        let mut refused = 0;
+        for bytes in 0..2_000 {
+            let limits = Limits::default().inflated_bytes(bytes);
+            let (_, [full, short]) = both(&file, &pickle, &Globals::weights_only(), Faults::Refused, &limits);
+            assert_eq!(full, short);
+            refused += u32::from(full.contains("inflated_bytes"));
+        }
+        assert!(refused > 10, "{refused}");
     }
 }
