@@ -71,7 +71,8 @@ impl Document {
         let InFull { globals, encoding, limits, document } = &**in_full;
         let (faults, objects) = (Faults::Refused, Objects::within(limits));
         let rules = Rules { globals, encoding: *encoding, faults, limits, objects: &objects };
-        let storages = self.interpretation.storages.iter();
+        // Those that persistent ids name come first, and what has no key comes behind them.
+        let storages = self.interpretation.storages.iter().rev();
         let mut again = Again(storages.map(|storage| (storage.key(), storage)).collect());
         let mut pickle = Vec::new();
         extend(&mut pickle, self.graph.pickle().iter().copied())?;
@@ -290,5 +291,22 @@ mod tests {
             refused += u32::from(full.contains("inflated_bytes"));
         }
         assert!(refused > 10, "{refused}");
+    }
+
+    /// What a program says of the meta device needs no record, nor a key; storages of numbers have none either.
+    #[test]
+    fn a_storage_without_a_key_stays_the_one_that_it_was() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/torchscript/traced.pt");
+        let source = Arc::new(MemorySource(std::fs::read(path).unwrap()));
+        let file = Arc::new(ZipFile::open(source, LoadOptions::new().terms(false)).unwrap());
+        let meta = b"ctorch._utils\n_rebuild_tensor_v2\nq\x00((X\x07\0\0\0storageq\x01ctorch\nFloatStorage\nq\x02\
+            X\0\0\0\0q\x03X\x04\0\0\0metaq\x04K\x06tQK\0K\x06\x85K\x01\x85\x89ccollections\nOrderedDict\nq\x05)RtR";
+        let again = b"h\x00((h\x01h\x02h\x03h\x04K\x06tQK\0K\x06\x85K\x01\x85\x89h\x05)RtR";
+        let numbers = b"h\x02](G\0\0\0\0\0\0\0\0e\x85R";
+        let pickle = [b"\x80\x02](".as_slice(), meta, again, numbers, b"e."].concat();
+        let (is_abridged, [full, short]) =
+            both(&file, &pickle, &Globals::inert(), Faults::Refused, &Limits::default());
+        assert!(is_abridged);
+        assert_eq!(full, short);
     }
 }
