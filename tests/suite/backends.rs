@@ -9,7 +9,7 @@ use ptser::{
     Location, MapLocation, Object, Registry, Result, SaveOptions, Storage, Tensor,
 };
 
-use crate::fixtures;
+use crate::{build, fixtures};
 
 /// A registry and a device that is there by it.
 type Device = (Registry, Location);
@@ -326,4 +326,27 @@ fn threads_place_and_fetch_beside_each_other() {
             }
         });
     }
+}
+
+/// As PyTorch saves `[torch.zeros(2, dtype=torch.uint8), x, x.view(torch.uint8)]`, where `x` is of uint16: its storage has
+/// no type, and its numbers are turned round as such whichever of the calls are read at once.
+#[test]
+fn an_untyped_storage_is_what_the_first_tensor_makes_of_it() {
+    let pickle = b"\x80\x02]q\0(ctorch._utils\n_rebuild_tensor_v2\nq\x01((X\x07\0\0\0storageq\x02ctorch\nByteStorage\n\
+        q\x03X\x01\0\0\x000q\x04X\x03\0\0\0cpuq\x05K\x02tq\x06QK\0K\x02\x85q\x07K\x01\x85q\x08\x89ccollectio\
+        ns\nOrderedDict\nq\x09)Rq\ntq\x0bRq\x0cctorch._utils\n_rebuild_tensor_v3\nq\x0d((h\x02ctorch.stora\
+        ge\nUntypedStorage\nq\x0eX\x01\0\0\x001q\x0fh\x05K\x08tq\x10QK\0K\x04\x85q\x11K\x01\x85q\x12\x89h\x09\
+        )Rq\x13ctorch\nuint16\nq\x14tq\x15Rq\x16h\x01((h\x02h\x03h\x0fh\x05K\x08tq\x17QK\0K\x08\x85q\x18K\x01\
+        \x85q\x19\x89h\x09)Rq\x1atq\x1bRq\x1ce.";
+    let records: [build::Record<'_>; 5] = [
+        ("data.pkl", pickle),
+        ("byteorder", b"big"),
+        ("data/0", &[0; 2]),
+        ("data/1", &[0, 1, 0, 2, 0, 3, 0, 4]),
+        ("version", b"3\n"),
+    ];
+    let checkpoint = Checkpoint::from_bytes(build::archive("archive", &records)).unwrap();
+    let restored = checkpoint.restore(&linked(), &"cpu".into()).unwrap();
+    let placed = restored.get(checkpoint.tensor("1").unwrap().storage().unwrap()).unwrap();
+    assert_eq!(*placed.to_host().unwrap(), *[1_u16, 2, 3, 4].map(u16::to_ne_bytes).as_flattened());
 }

@@ -230,7 +230,7 @@ impl Checkpoint {
             MapLocation::Recorded => &self.map_location,
             other => other,
         };
-        Restored::place(self.storages(), &self.document.interpretation.tensors, registry, map_location)
+        Restored::place(self.storages(), self.document.tensors(), registry, map_location)
     }
 
     /// The name of the archive's root folder; empty for containers without records.

@@ -97,6 +97,11 @@ impl Document {
         self.interpretation.tensors.get(place)
     }
 
+    /// The tensors in the order of the pickle, some of them more than once.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.graph.ids().filter_map(|id| self.tensor(id))
+    }
+
     /// The NumPy array that a node is.
     pub(crate) fn array(&self, id: NodeId) -> Option<&Tensor> {
         match self.meaning(id) {

@@ -205,8 +205,7 @@ impl Walk<'_> {
         let at = by.map_or(Ok(0), |step| self.step(step))?;
         match into {
             Branches::Tensor(tensor) => self.tensor(node, at, tensor)?,
-            Branches::View => return self.add(node, at),
-            Branches::Damaged => self.add(node, at)?,
+            Branches::View | Branches::Damaged => self.add(node, at)?,
             Branches::Array => {
                 let place = self.list(node, at)?;
                 push(&mut self.listing.arrays, place)?;

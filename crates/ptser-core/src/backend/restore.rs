@@ -101,9 +101,9 @@ pub struct Restored {
 
 impl Restored {
     /// Places each storage once.
-    pub(crate) fn place(
+    pub(crate) fn place<'c>(
         storages: &[Storage],
-        tensors: &[Tensor],
+        tensors: impl Iterator<Item = &'c Tensor>,
         registry: &Registry,
         map_location: &MapLocation,
     ) -> Result<Self> {

@@ -71,7 +71,8 @@ impl Document {
         let InFull { globals, encoding, limits, document } = &**in_full;
         let (faults, objects) = (Faults::Refused, Objects::within(limits));
         let rules = Rules { globals, encoding: *encoding, faults, limits, objects: &objects };
-        let storages = self.interpretation.storages.iter();
+        // Those that persistent ids name come first, and what has no key comes behind them.
+        let storages = self.interpretation.storages.iter().rev();
         let mut again = Again(storages.map(|storage| (storage.key(), storage)).collect());
         let mut pickle = Vec::new();
         extend(&mut pickle, self.graph.pickle().iter().copied())?;
@@ -101,9 +102,13 @@ mod tests {
     use crate::format::{ZipFile, ZipStorages};
     use crate::listing::Listing;
     use crate::load::LoadOptions;
+    use crate::object::Object;
+    use crate::save::SaveOptions;
     use crate::source::MemorySource;
+    use crate::tensor::Tensor;
     use crate::torch::{PidDialect, outline_document};
     use crate::value::Value;
+    use crate::{ByteOrder, DType};
 
     /// Everything that can be seen of a document, and the pickle that would be written of it.
     fn look(document: &Document, limits: &Limits) -> String {
@@ -119,8 +124,11 @@ mod tests {
         for _ in 0..2_000 {
             let Some(value) = waiting.pop_front() else { break };
             let _ = writeln!(seen, "{:?} {:?} {:?}", value.kind(), value.class(), value.source());
+            waiting.extend(value.states());
             waiting.extend(value.children().unwrap().map(|(_, child)| child));
         }
+        // What may be spent on it.
+        let _ = writeln!(seen, "{} paths, weight {}", listing.all(document).len(), document.graph.weight());
         let symbols = document.graph.symbols().iter().map(|symbol| (&symbol.full, symbol.at));
         let storages = document.interpretation.storages.iter().map(Storage::key);
         let _ = writeln!(seen, "{:?} {:?}", symbols.collect::<Vec<_>>(), storages.collect::<Vec<_>>());
@@ -132,19 +140,22 @@ mod tests {
     }
 
     /// A pickle read both ways: what is seen, how many objects were counted, and whether it was abridged.
-    fn both(file: &Arc<ZipFile>, pickle: &[u8], globals: &Globals, faults: Faults) -> (bool, [String; 2]) {
+    fn both(
+        file: &Arc<ZipFile>,
+        pickle: &[u8],
+        globals: &Globals,
+        faults: Faults,
+        limits: &Limits,
+    ) -> (bool, [String; 2]) {
         type Read = fn(Vec<u8>, Rules<'_>, &mut dyn StorageTable) -> Result<Document>;
         let mut abridged = false;
-        let limits = Limits::default();
         let seen = [Document::read as Read, Document::read_abridged as Read].map(|read| {
-            let objects = Objects::within(&limits);
-            let rules =
-                Rules { globals, encoding: Encoding::Auto, faults, limits: &limits, objects: &objects };
-            let mut table = ZipStorages::new(Arc::clone(file), "data", &limits);
+            let objects = Objects::within(limits);
+            let rules = Rules { globals, encoding: Encoding::Auto, faults, limits, objects: &objects };
+            let mut table = ZipStorages::new(Arc::clone(file), "data", limits);
             let document = read(pickle.to_vec(), rules, &mut table);
             abridged |= document.as_ref().is_ok_and(|document| document.in_full.is_some());
-            let seen =
-                document.map_or_else(|error| format!("{error:?}"), |document| look(&document, &limits));
+            let seen = document.map_or_else(|error| format!("{error:?}"), |document| look(&document, limits));
             format!("{seen}{} objects", objects.used())
         });
         (abridged, seen)
@@ -190,7 +201,8 @@ mod tests {
                     }
                     let globals = if round % 2 == 0 { Globals::inert() } else { Globals::weights_only() };
                     let faults = if round % 3 == 0 { Faults::Kept } else { Faults::Refused };
-                    let (is_abridged, [full, short]) = both(&file, &pickle, &globals, faults);
+                    let (is_abridged, [full, short]) =
+                        both(&file, &pickle, &globals, faults, &Limits::default());
                     for (full, short) in full.lines().zip(short.lines()) {
                         assert_eq!(full, short, "{} {round}", path.display());
                     }
@@ -201,5 +213,100 @@ mod tests {
             }
         }
         assert!(abridged > 500, "{abridged} of {read}");
+    }
+
+    /// What calls share: a function, a kind, a class, a location and hooks, with the first numbers of the memo.
+    const SHARED: &[u8] = b"\x80\x02(ctorch._utils\n_rebuild_tensor_v2\nq\x00X\x07\0\0\0storageq\x01\
+        ctorch\nFloatStorage\nq\x02X\x03\0\0\0cpuq\x03ccollections\nOrderedDict\nq\x041";
+
+    /// A call on a storage `0` of six numbers, with the same sizes and strides.
+    fn view(sizes: &[u8]) -> Vec<u8> {
+        let storage = b"h\x00((h\x01h\x02X\x01\0\0\x000h\x03K\x06tQK\x00";
+        [storage.as_slice(), sizes, sizes, b"\x89h\x04)RtR"].concat()
+    }
+
+    /// What is seen of a pickle, which is the same both ways: an archive's with a storage of six numbers.
+    fn seen_of(pickle: &[u8]) -> String {
+        let storage = Storage::in_memory(Some(DType::Float32), ByteOrder::Little, vec![0; 24]);
+        let tensor = Tensor::contiguous(storage, DType::Float32, [6]).unwrap();
+        let bytes = SaveOptions::new().to_bytes(&Object::from(tensor)).unwrap();
+        let file = ZipFile::open(Arc::new(MemorySource(bytes)), LoadOptions::new().terms(false)).unwrap();
+        let (_, [full, short]) =
+            both(&Arc::new(file), pickle, &Globals::inert(), Faults::Refused, &Limits::default());
+        for (full, short) in full.lines().zip(short.lines()) {
+            assert_eq!(full, short);
+        }
+        assert_eq!(full.len(), short.len());
+        full
+    }
+
+    /// Paths to a view, far more than are walked.
+    #[test]
+    fn as_many_paths_are_walked() {
+        let mut pickle = [SHARED, &view(b")"), b"q\x05"].concat();
+        for level in 5_u8..10 {
+            pickle.extend([b"](".as_slice(), &[b'h', level].repeat(16), b"eq", &[level + 1]].concat());
+        }
+        pickle.push(b'.');
+        let seen = seen_of(&pickle);
+        assert!(seen.contains(" paths") && !seen.contains("1048576 paths"), "{seen}");
+    }
+
+    /// States that are shared so often that looking at them takes nearly all that may be spent, or a bit more.
+    #[test]
+    fn as_much_may_be_spent() {
+        let views = view(b"(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01t").repeat(200);
+        let entries: Vec<u8> =
+            (0_u16..1000).flat_map(|key| [b"M", &key.to_le_bytes()[..], b"N"].concat()).collect();
+        let state = [b"}(", entries.as_slice(), b"uq\x05"].concat();
+        let mut ends = [0, 0];
+        for objects in 603..609 {
+            let objects = b"h\x04)Rh\x05b".repeat(objects);
+            let seen = seen_of(&[SHARED, b"](", &views, &state, &objects, b"e."].concat());
+            ends[usize::from(seen.contains("so often"))] += 1;
+        }
+        assert_eq!(ends, [3, 3]);
+    }
+
+    /// A number of the memo that ends as `function(object, state)` does, and a view that is dropped behind it.
+    #[test]
+    fn a_view_that_is_dropped_is_no_call_that_sets_a_state() {
+        let spoof =
+            [&view(b")"), b"r\0\0\x86\x52cmine\nC\n)Rq\x50(h\x50K\x071h\x50K\x07\x86q\x51h\x50".as_slice()];
+        seen_of(&[SHARED, b"](", &spoof.concat(), b"j\0\0\x86\x520e."].concat());
+    }
+
+    /// Each deflated record counts once, also that which is one too many.
+    #[test]
+    fn deflated_records_are_counted_once() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/zip/deflated.pt");
+        let source = Arc::new(MemorySource(std::fs::read(path).unwrap()));
+        let file = Arc::new(ZipFile::open(source, LoadOptions::new().terms(false)).unwrap());
+        let pickle = file.pickle("data.pkl", &Limits::default()).unwrap();
+        let mut refused = 0;
+        for bytes in 0..2_000 {
+            let limits = Limits::default().inflated_bytes(bytes);
+            let (_, [full, short]) = both(&file, &pickle, &Globals::weights_only(), Faults::Refused, &limits);
+            assert_eq!(full, short);
+            refused += u32::from(full.contains("inflated_bytes"));
+        }
+        assert!(refused > 10, "{refused}");
+    }
+
+    /// What a program says of the meta device needs no record, nor a key; storages of numbers have none either.
+    #[test]
+    fn a_storage_without_a_key_stays_the_one_that_it_was() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/torchscript/traced.pt");
+        let source = Arc::new(MemorySource(std::fs::read(path).unwrap()));
+        let file = Arc::new(ZipFile::open(source, LoadOptions::new().terms(false)).unwrap());
+        let meta = b"ctorch._utils\n_rebuild_tensor_v2\nq\x00((X\x07\0\0\0storageq\x01ctorch\nFloatStorage\nq\x02\
+            X\0\0\0\0q\x03X\x04\0\0\0metaq\x04K\x06tQK\0K\x06\x85K\x01\x85\x89ccollections\nOrderedDict\nq\x05)RtR";
+        let again = b"h\x00((h\x01h\x02h\x03h\x04K\x06tQK\0K\x06\x85K\x01\x85\x89h\x05)RtR";
+        let numbers = b"h\x02](G\0\0\0\0\0\0\0\0e\x85R";
+        let pickle = [b"\x80\x02](".as_slice(), meta, again, numbers, b"e."].concat();
+        let (is_abridged, [full, short]) =
+            both(&file, &pickle, &Globals::inert(), Faults::Refused, &Limits::default());
+        assert!(is_abridged);
+        assert_eq!(full, short);
     }
 }

@@ -303,7 +303,12 @@ impl ZipStorages {
         check_size(reference, nbytes, record.size)?;
         match record.compression {
             Compression::Stored => {}
-            Compression::Deflated => self.inflation.add(record, &self.limits)?,
+            Compression::Deflated => {
+                // One that is refused may be asked for again, and counts once.
+                let mut inflation = self.inflation;
+                inflation.add(record, &self.limits)?;
+                self.inflation = inflation;
+            }
             Compression::Unsupported(why) => return Err(Reason::Unsupported(why.text().into()).into()),
         }
         Ok(content)
@@ -311,7 +316,7 @@ impl ZipStorages {
 }
 
 /// Bytes of deflated records so far: inflated, and as they are stored.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Inflation {
     inflated: u64,
     stored: u64,

@@ -123,6 +123,8 @@ pub(crate) struct Graph {
     pub(super) spellings: Vec<(NodeId, NodeId, NodeId)>,
     /// What an abridged graph has in the place of calls.
     pub(super) views: Views,
+    /// Mentions of what was there before, marks, and what views leave out: with the nodes all that was counted.
+    pub(super) repeated: usize,
     pub(super) root: NodeId,
     /// The highest protocol that the stream declares.
     pub(crate) protocol: u8,
@@ -320,14 +322,14 @@ impl Graph {
         self.nodes.len()
     }
 
-    /// How much there is of it: bytes, nodes, and members of containers.
+    /// How much there is of it: bytes, values with each mention of them, and members of containers; as much where it is
+    /// abridged.
     pub(crate) fn weight(&self) -> usize {
-        // Nodes and members of a call.
-        const VIEW: usize = 24;
         let members = self.containers.iter().map(Vec::len).chain([
             self.children.len(),
+            self.views.members(),
             self.nodes.len(),
-            self.views.len().saturating_mul(VIEW),
+            self.repeated,
             self.pickle.len(),
         ]);
         members.fold(0, usize::saturating_add)

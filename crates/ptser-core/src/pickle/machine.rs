@@ -144,8 +144,8 @@ impl<'p> Machine<'p> {
 
     /// What was built, without the pickle and the root.
     pub(super) fn built(self) -> Graph {
-        let Self { heap, nodes, children, containers, objects, symbols, spellings, protocol, finder, .. } =
-            self;
+        let Self { heap, nodes, children, containers, objects, symbols, spellings, protocol, .. } = self;
+        let (repeated, finder) = (usize::try_from(self.repeated).unwrap_or(usize::MAX), self.finder);
         let views = finder.map(|finder| finder.found).unwrap_or_default();
         let (pickle, root) = (Vec::new(), NodeId::default());
         Graph {
@@ -158,6 +158,7 @@ impl<'p> Machine<'p> {
             symbols,
             spellings,
             views,
+            repeated,
             root,
             protocol,
         }
@@ -377,8 +378,9 @@ impl<'p> Machine<'p> {
         if self.stack.len() > self.floor() {
             if let Some(dropped) = self.stack.pop() {
                 self.note_setter(dropped);
-                // What it was given may have been a view, and have a state from then on.
-                if self.finder.is_some() && matches!(self.node(dropped), Node::Object(_)) {
+                // What it was given may have been a view, and have a state from then on; or it is a view itself, which is
+                // no call to take note of here.
+                if self.finder.is_some() && matches!(self.node(dropped), Node::Object(_) | Node::View(_)) {
                     return Err(too_short());
                 }
             }

@@ -48,6 +48,11 @@ impl Views {
         self.calls.len()
     }
 
+    /// How many members the tuples have that are left out: of each call the arguments, the persistent id, and the sizes.
+    pub(super) fn members(&self) -> usize {
+        self.calls.len().saturating_mul(6 + 5).saturating_add(self.sizes.len())
+    }
+
     pub(crate) fn styles(&self) -> &[Style] {
         &self.styles
     }

@@ -51,12 +51,12 @@ impl Reading<'_> {
         };
         let (dtype, location) = known;
         let key = graph.str(view.key).ok_or_else(unusual)?;
-        self.charge(key.len())?;
+        let (shape, stride) = graph.views().sizes(view);
+        self.charge([key.len(), shape.len(), stride.len()].iter().sum())?;
         let (dtype, location) = (*dtype, location.clone());
         let given = table.storage(&StorageRef { dtype, key, location, numel: view.numel, view: None })?;
         let storage = self.place_storage(given, found)?;
         let storage = self.storages.get(storage).ok_or_else(unusual)?;
-        let (shape, stride) = graph.views().sizes(view);
         let dtype = dtype.unwrap_or(DType::UInt8);
         check_inside(storage, dtype, shape, stride, view.offset)?;
         let tensor = shaped(dtype, shape.into(), stride.into())?;
