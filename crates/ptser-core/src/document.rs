@@ -5,7 +5,7 @@ mod abridged;
 use self::abridged::InFull;
 use crate::error::{Error, Result};
 use crate::limits::{Limits, Objects};
-use crate::pickle::{self, Encoding, Graph, Node, NodeId, Object};
+use crate::pickle::{self, Encoding, Graph, Node, NodeId, Object, index};
 use crate::tensor::Tensor;
 use crate::torch::{self, Faults, Globals, Interpretation, Meaning, PidMeaning, Place, StorageTable};
 
@@ -88,11 +88,16 @@ impl Document {
 
     /// The tensor that a node is.
     pub(crate) fn tensor(&self, id: NodeId) -> Option<&Tensor> {
-        let place = match (self.graph.view(id), self.meaning(id), self.pid(id)) {
-            (Some(place), ..) => place,
-            (_, Some((_, Meaning::Tensor(meaning))), _) => meaning.place,
-            (.., Some(PidMeaning::Tensor(place))) => place,
-            _ => return None,
+        let place = match self.graph.node(id) {
+            Node::View(place) => index(place),
+            Node::PersistentId(_) => match self.pid(id)? {
+                PidMeaning::Tensor(place) => place,
+                _ => return None,
+            },
+            _ => match self.meaning(id)? {
+                (_, Meaning::Tensor(meaning)) => meaning.place,
+                _ => return None,
+            },
         };
         self.interpretation.tensors.get(place)
     }

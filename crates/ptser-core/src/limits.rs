@@ -142,13 +142,9 @@ impl Objects {
     }
 
     /// How many were counted.
+    #[cfg(test)]
     pub(crate) fn used(&self) -> u64 {
         self.used.get()
-    }
-
-    /// Counts anew from so many on.
-    pub(crate) fn back_to(&self, used: u64) {
-        self.used.set(used);
     }
 
     /// Counts so many more.

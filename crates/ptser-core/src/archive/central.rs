@@ -3,7 +3,7 @@
 use std::io::{BufRead, Read, Seek, SeekFrom};
 
 use super::end::{DIRECTORY_ENTRY, Start, u16_at, u32_at};
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::source::{Cursor, Source};
 
 /// What an entry says.
@@ -68,7 +68,7 @@ impl<'s> Entries<'s> {
             if rest.len() >= len {
                 self.behind = ENTRY_SIZE.saturating_add(len);
                 self.pay(len)?;
-                return entry(self.cursor.buffered(), self.start);
+                return entry(self.cursor.buffered(), self.start).map(Some);
             }
         }
         let mut head = [0; ENTRY_SIZE];
@@ -81,17 +81,20 @@ impl<'s> Entries<'s> {
         self.copy.resize([ENTRY_SIZE, name, extra].iter().sum(), 0);
         self.cursor.read_exact(self.copy.get_mut(ENTRY_SIZE..).unwrap_or_default())?;
         self.behind = comment;
-        entry(&self.copy, self.start)
+        entry(&self.copy, self.start).map(Some)
     }
 
     /// Takes so many bytes of what is left of the directory.
     #[inline]
     fn pay(&mut self, bytes: usize) -> Result<()> {
         let left = u64::try_from(bytes).ok().and_then(|bytes| self.bytes.checked_sub(bytes));
-        self.bytes =
-            left.ok_or_else(|| Reason::Archive("the central directory is shorter than its entries".into()))?;
+        self.bytes = left.ok_or_else(too_short)?;
         Ok(())
     }
+}
+
+fn too_short() -> Error {
+    Reason::Archive("the central directory is shorter than its entries".into()).into()
 }
 
 /// Bytes of an entry's name, extra fields and comment.
@@ -104,8 +107,8 @@ fn lengths(head: &[u8; ENTRY_SIZE]) -> Result<[usize; 3]> {
 }
 
 /// The entry that some bytes begin with, up to its comment, of an archive that begins at `start`.
-fn entry(bytes: &[u8], start: u64) -> Result<Option<(Entry, &[u8])>> {
-    let Some((head, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+fn entry(bytes: &[u8], start: u64) -> Result<(Entry, &[u8])> {
+    let Some((head, rest)) = bytes.split_first_chunk() else { return Err(too_short()) };
     let [name, extra, _] = lengths(head)?;
     let (name, rest) = rest.split_at_checked(name).unwrap_or_default();
     // The size, that in the archive, and the offset of the local header.
@@ -118,7 +121,7 @@ fn entry(bytes: &[u8], start: u64) -> Result<Option<(Entry, &[u8])>> {
     let header_at =
         header_at.ok_or_else(|| Reason::Archive("a record lies beyond every file's end".into()))?;
     let (flags, method, crc32) = (u16_at(head, 8), u16_at(head, 10), u32_at(head, 16));
-    Ok(Some((Entry { flags, method, crc32, size, stored_size, header_at }, name)))
+    Ok((Entry { flags, method, crc32, size, stored_size, header_at }, name))
 }
 
 /// Takes the numbers that do not fit 32 bits from the zip64 field, which holds those and no others.

@@ -112,27 +112,28 @@ impl Archive {
             // Most records lie in the folder of the first.
             let below =
                 root.as_ref().and_then(|root| raw_name.strip_prefix(root.as_bytes())?.strip_prefix(b"/"));
-            if let Some(name) = below.and_then(|name| std::str::from_utf8(name).ok()) {
-                if !name.is_empty() && !name.ends_with('/') {
-                    records.push(Record::of(entry, name, raw_name.len(), directory_at)?);
+            let full;
+            let name = match below.and_then(|name| std::str::from_utf8(name).ok()) {
+                Some(name) => name,
+                None => {
+                    full = text(raw_name);
+                    let Some((folder, name)) = full.split_once('/') else {
+                        if root.is_none() {
+                            return Err(Reason::Archive(format!(
+                                "record {full:?} is not in a folder, as a checkpoint's are"
+                            ))
+                            .into());
+                        }
+                        continue;
+                    };
+                    let root = root.get_or_insert_with(|| folder.into());
+                    if folder != &**root {
+                        other_checkpoint |= name == "data.pkl";
+                        continue;
+                    }
+                    name
                 }
-                continue;
-            }
-            let full = text(raw_name);
-            let Some((folder, name)) = full.split_once('/') else {
-                if root.is_none() {
-                    return Err(Reason::Archive(format!(
-                        "record {full:?} is not in a folder, as a checkpoint's are"
-                    ))
-                    .into());
-                }
-                continue;
             };
-            let root = root.get_or_insert_with(|| folder.into());
-            if folder != &**root {
-                other_checkpoint |= name == "data.pkl";
-                continue;
-            }
             if !name.is_empty() && !name.ends_with('/') {
                 records.push(Record::of(entry, name, raw_name.len(), directory_at)?);
             }

@@ -29,18 +29,14 @@ impl Document {
         rules: Rules<'_>,
         table: &mut dyn StorageTable,
     ) -> Result<Self> {
-        let objects = rules.objects.used();
-        Self::abridged(pickle, rules, table).or_else(|pickle| {
-            rules.objects.back_to(objects);
-            Self::read(pickle, rules, table)
-        })
+        Self::abridged(pickle, rules, table).or_else(|pickle| Self::read(pickle, rules, table))
     }
 
     fn abridged(pickle: Vec<u8>, rules: Rules<'_>, table: &mut dyn StorageTable) -> Result<Self, Vec<u8>> {
         // What is damaged is let pass, where it is, by whoever tells it.
         let Rules { globals, encoding, faults: _, limits, objects } = rules;
         let mut graph = pickle::run_abridged(pickle, torch::rename, torch::makes_views, encoding, objects)?;
-        // What lies in the bytes of a pickle is opened once.
+        // What lies in the bytes of a pickle is paid for whenever it is opened.
         let nests =
             graph.symbols().iter().any(|symbol| torch::known(&symbol.full) == Some(Known::LoadFromBytes));
         if nests || globals.check(graph.symbols()).is_err() {
@@ -51,6 +47,7 @@ impl Document {
             Ok(interpretation) => interpretation,
             Err(_) => return Err(graph.into_pickle()),
         };
+        objects.add(graph.count());
         let in_full = || {
             let (globals, limits, document) = (globals.clone(), limits.clone(), OnceLock::new());
             Box::new(InFull { globals, encoding, limits, document })
@@ -59,7 +56,7 @@ impl Document {
         Ok(Self { graph, interpretation, nesting: limits.nesting, in_full })
     }
 
-    /// The same with nothing left out, over the same storages: what is written of it.
+    /// The same with nothing left out, over the same storages: what is written of it. It is kept.
     ///
     /// # Errors
     /// `Io` where memory is short.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
+use super::machine::to_u64;
 use super::views::Views;
 use crate::error::{Reason, Result};
 
@@ -320,6 +321,11 @@ impl Graph {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// How many objects were counted while it was read.
+    pub(crate) fn count(&self) -> u64 {
+        to_u64(self.nodes.len().saturating_add(self.repeated))
     }
 
     /// How much there is of it: bytes, values with each mention of them, and members of containers; as much where it is

@@ -7,7 +7,7 @@ use super::encoding::Encoding;
 use super::graph::{Graph, Node, NodeId, Object, Run, Symbol, SymbolId};
 use super::memo::Memo;
 use super::reader::Reader;
-use super::views::{Finder, Views, too_short};
+use super::views::{Finder, Views, left_out};
 use super::{finish, opcode as op, text};
 use crate::error::{Error, Reason, Result};
 use crate::limits::Objects;
@@ -42,7 +42,8 @@ pub(crate) fn run(pickle: Vec<u8>, rename: RenameGlobal, encoding: Encoding, obj
 }
 
 /// As [`run`], with the calls of functions that make views in a node each where that leaves out nothing but what is
-/// inside of them. Gives the pickle back where it cannot be read so: then [`run`] tells what there is to tell.
+/// inside of them. Adds nothing to the objects that were counted: [`Graph::count`] is for whoever takes it. Gives the
+/// pickle back where it cannot be read so: then [`run`] tells what there is to tell.
 pub(crate) fn run_abridged(
     pickle: Vec<u8>,
     rename: RenameGlobal,
@@ -53,14 +54,10 @@ pub(crate) fn run_abridged(
     let mut machine = Machine::new(&pickle, rename, encoding, objects);
     machine.finder = Some(Finder { makes_views, function: None, found: Views::default() });
     let Ok(root) = machine.run() else { return Err(pickle) };
-    let count = machine.count();
     let built = machine.built();
     let mut graph = Graph { pickle, root, ..built };
     match finish::settle_keys(&mut graph) {
-        Ok(()) => {
-            objects.add(count);
-            Ok(graph)
-        }
+        Ok(()) => Ok(graph),
         Err(_) => Err(graph.pickle),
     }
 }
@@ -381,7 +378,7 @@ impl<'p> Machine<'p> {
                 // What it was given may have been a view, and have a state from then on; or it is a view itself, which is
                 // no call to take note of here.
                 if self.finder.is_some() && matches!(self.node(dropped), Node::Object(_) | Node::View(_)) {
-                    return Err(too_short());
+                    return Err(left_out());
                 }
             }
             return Ok(());
@@ -412,7 +409,7 @@ impl<'p> Machine<'p> {
                 return Ok(());
             }
             if id == NodeId::INSIDE {
-                return Err(too_short());
+                return Err(left_out());
             }
         }
         self.push_again(id)

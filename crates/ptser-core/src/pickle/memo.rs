@@ -30,8 +30,8 @@ impl Memo {
         (self.sparse.is_empty() && self.dense.len() == self.len).then_some(&self.dense)
     }
 
-    /// Puts `count` values of a view, each under the index that follows: its key first, where that is one, and then what
-    /// is left out.
+    /// Puts `count` values of a view, each under the index that follows: its key, where that is one of them, and then
+    /// those that are left out.
     #[inline(always)]
     pub(super) fn put_view(&mut self, key: Option<NodeId>, count: usize) -> Result<()> {
         memory::reserve(&mut self.dense, count)?;

@@ -57,21 +57,15 @@ impl Views {
         &self.styles
     }
 
-    /// Adds a call with a style and with its sizes, the strides from `AXES_MAX` on: its place.
+    /// Adds a call with its style and its sizes, the strides from `AXES_MAX` on: its place.
     #[inline(always)]
-    fn add(
-        &mut self,
-        style: Style,
-        numbers: [usize; 2 * AXES_MAX],
-        call: impl Fn(u32, u32) -> View,
-    ) -> Result<u32> {
+    fn add(&mut self, mut call: View, style: Style, numbers: [usize; 2 * AXES_MAX]) -> Result<u32> {
         if self.last.is_none_or(|(last, _)| last != style) {
             self.last = Some((style, self.style(style)?));
         }
-        let style = self.last.map_or(0, |(_, place)| place);
-        let place = u32::try_from(self.calls.len()).map_err(|_| too_short())?;
-        let sizes = u32::try_from(self.sizes.len()).map_err(|_| too_short())?;
-        let call = call(style, sizes);
+        call.style = self.last.map_or(0, |(_, place)| place);
+        call.sizes = u32::try_from(self.sizes.len()).map_err(|_| left_out())?;
+        let place = u32::try_from(self.calls.len()).map_err(|_| left_out())?;
         reserve(&mut self.sizes, numbers.len())?;
         let (shape, stride) = numbers.split_at(AXES_MAX);
         for axes in [shape, stride] {
@@ -86,11 +80,11 @@ impl Views {
         let place = self.styles.iter().position(|known| *known == style).unwrap_or(self.styles.len());
         if place == self.styles.len() {
             if place == STYLES_MAX {
-                return Err(too_short());
+                return Err(left_out());
             }
             push(&mut self.styles, style)?;
         }
-        u32::try_from(place).map_err(|_| too_short())
+        u32::try_from(place).map_err(|_| left_out())
     }
 
     pub(crate) fn get(&self, place: usize) -> Option<&View> {
@@ -126,8 +120,8 @@ const AXES_MAX: usize = 8;
 /// Values and marks of a call, without those of its sizes.
 const VALUES: u64 = 19;
 
-/// Says that an abridged graph does not do. Nobody sees it: the pickle is read in full.
-pub(super) fn too_short() -> Error {
+/// Says that something is wanted that was left out. Nobody sees it: the pickle is read in full.
+pub(super) fn left_out() -> Error {
     Reason::Pickle("what is wanted was left out".into()).into()
 }
 
@@ -154,15 +148,8 @@ impl Machine<'_> {
             }
         };
         self.memo.put_view(memoized, puts)?;
-        let place = finder.found.add(style, numbers, |style, sizes| View {
-            style,
-            key,
-            numel,
-            offset,
-            sizes,
-            axes,
-            flag,
-        })?;
+        let call = View { style: 0, key, numel, offset, sizes: 0, axes, flag };
+        let place = finder.found.add(call, style, numbers)?;
         push(&mut self.stack, NodeId::at(self.nodes.len())?)?;
         self.nodes.push(Node::View(place));
         let marks = if axes > 3 { 2 } else { 0 };

@@ -187,9 +187,11 @@ fn views(graph: &Graph, references: &HashMap<NodeId, usize>) -> Vec<View> {
                 // Arguments within arguments, which are seen where the outer ones are.
                 if let Some(&[function, _, args, ..]) = graph.tuple(object.args)
                     && makes_views(name(function))
-                    && references.get(&object.args) == Some(&used(object.args))
                 {
-                    used(args);
+                    let uses = used(object.args);
+                    if references.get(&object.args) == Some(&uses) {
+                        used(args);
+                    }
                 }
             }
             Some(Known::Tensor | Known::TensorClass { .. }) => {

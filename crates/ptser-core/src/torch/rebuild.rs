@@ -397,12 +397,11 @@ impl Reading<'_> {
     }
 
     fn per_channel(&self, id: NodeId, channels: usize) -> Result<QuantizedParameter> {
-        let parameter = match self.meaning_of(id) {
-            Some(Meaning::Tensor(_)) => QuantizedParameter::Tensor(Box::new(self.part(id)?.clone())),
-            _ if self.graph.view(id).is_some() => {
+        let parameter = match self.graph.node(id) {
+            _ if self.tensor_place(id).is_some() => {
                 QuantizedParameter::Tensor(Box::new(self.part(id)?.clone()))
             }
-            _ if matches!(self.graph.node(id), Node::List(_) | Node::Tuple(_)) => {
+            Node::List(_) | Node::Tuple(_) => {
                 self.charge(self.graph.members(id).len())?;
                 let numbers: Result<Vec<f64>> =
                     self.graph.members(id).iter().map(|&id| self.number(id)).collect();
