@@ -173,6 +173,15 @@ impl<'g> Reading<'g> {
         matches!(self.graph.node(id), Node::Global(_))
     }
 
+    /// The element type of a storage class; `None` for bytes.
+    pub(super) fn storage_class(&self, class: NodeId) -> Result<Option<DType>> {
+        match self.known_global(class) {
+            Some(Known::StorageClass(dtype) | Known::ScriptStorageClass(dtype)) => Ok(Some(dtype)),
+            Some(Known::UntypedStorage) => Ok(None),
+            _ => Err(malformed(format!("{} is not a storage class", self.describe(class)))),
+        }
+    }
+
     fn storage_ref(&self, members: &[NodeId]) -> Result<StorageRef<'g>> {
         // Legacy streams and TorchScript of torch 1.4 and 1.5 have a sixth member, None but for torch 0.3.
         let (&[_, class, key, location, numel], view) = (match members {
@@ -184,11 +193,7 @@ impl<'g> Reading<'g> {
                 members.len()
             )));
         };
-        let dtype = match self.known_global(class) {
-            Some(Known::StorageClass(dtype) | Known::ScriptStorageClass(dtype)) => Some(dtype),
-            Some(Known::UntypedStorage) => None,
-            _ => return Err(malformed(format!("{} is not a storage class", self.describe(class)))),
-        };
+        let dtype = self.storage_class(class)?;
         let Some(key) = self.graph.ascii(key) else {
             return Err(malformed(format!("a storage's key must be a string, found {}", self.describe(key))));
         };

@@ -4,7 +4,6 @@ use foldhash::{HashMap, HashSet, HashSetExt};
 
 use super::interpret::{Fault, Place, Reading};
 use super::persistent::{Given, Named, Pid, StorageRef, StorageTable};
-use super::views::Styles;
 use crate::dtype::DType;
 use crate::error::{Reason, Result};
 use crate::limits;
@@ -87,12 +86,12 @@ impl Reading<'_> {
             }
         }
         let mut found = Found::default();
-        let mut styles = Styles::default();
+        let styles = self.styles().map_err(|error| Fault { error, place: Place::Node(graph.root()) })?;
         for (id, node) in graph.named() {
             let pid = match node {
                 Node::PersistentId(pid) => pid,
                 _ => {
-                    let view = self.settle_view(id, &mut styles, table, &mut found);
+                    let view = self.settle_view(id, &styles, table, &mut found);
                     view.map_err(|error| Fault { error, place: Place::Node(id) })?;
                     continue;
                 }

@@ -11,10 +11,27 @@ use crate::error::{Error, Reason, Result};
 use crate::location::Location;
 use crate::pickle::{Node, NodeId, Object};
 use crate::sizes::Sizes;
+use crate::storage::Storage;
 use crate::tensor::{Quantized, QuantizedParameter, Tensor, TensorKind};
 
 /// PyTorch's operators take tensors of at most so many dimensions.
 const DIMENSIONS_MAX: usize = 64;
+
+/// A view, checked against its storage.
+pub(super) fn view_of(
+    storage: &Storage,
+    dtype: DType,
+    shape: Sizes,
+    stride: Sizes,
+    storage_offset: usize,
+) -> Result<Tensor> {
+    check_inside(storage, dtype, &shape, &stride, storage_offset)?;
+    let tensor = Tensor { storage_offset, ..shaped(dtype, shape, stride)? };
+    if storage.is_meta() {
+        return Ok(Tensor { kind: TensorKind::Meta, ..tensor });
+    }
+    Ok(Tensor { storage: Some(storage.clone()), ..tensor })
+}
 
 impl Reading<'_> {
     /// The meaning of a rebuild function's call.
@@ -228,12 +245,7 @@ impl Reading<'_> {
         let dtype = dtype.or(recorded).unwrap_or(DType::UInt8);
         let storage_offset = self.index(offset, "storage offset")?;
         let (shape, stride) = self.shape_and_stride(size, stride)?;
-        check_inside(storage, dtype, &shape, &stride, storage_offset)?;
-        let tensor = Tensor { storage_offset, ..shaped(dtype, shape, stride)? };
-        if storage.is_meta() {
-            return Ok(Tensor { kind: TensorKind::Meta, ..tensor });
-        }
-        Ok(Tensor { storage: Some(storage.clone()), ..tensor })
+        view_of(storage, dtype, shape, stride, storage_offset)
     }
 
     fn with_flags(
