@@ -5,35 +5,23 @@ use crate::error::{Error, Reason, Result};
 use crate::layout;
 use crate::sizes::Sizes;
 use crate::storage::Storage;
-use crate::tensor::{Tensor, TensorKind};
+use crate::tensor::Fields;
 
 /// A tensor of a shape, not yet a view of anything.
-pub(crate) fn shaped(dtype: DType, shape: Sizes, stride: Sizes) -> Result<Tensor> {
-    if layout::numel(&shape).and_then(|numel| numel.checked_mul(dtype.element_size())).is_none() {
-        return Err(overflow(&shape));
-    }
-    Ok(unplaced(dtype, shape, stride))
+pub(crate) fn shaped(dtype: DType, shape: Sizes, stride: Sizes) -> Result<Fields> {
+    check_count(dtype, &shape)?;
+    Ok(Fields::of(dtype, shape, stride))
+}
+
+/// Whether the bytes of all elements of a shape can be counted.
+pub(crate) fn check_count(dtype: DType, shape: &[usize]) -> Result<()> {
+    let nbytes = layout::numel(shape).and_then(|numel| numel.checked_mul(dtype.element_size()));
+    nbytes.map(drop).ok_or_else(|| overflow(shape))
 }
 
 /// The error for a shape of more elements than can be counted.
 pub(crate) fn overflow(shape: &[usize]) -> Error {
     Reason::Tensor(format!("the number of elements of shape {} overflows", brief(shape))).into()
-}
-
-pub(crate) fn unplaced(dtype: DType, shape: Sizes, stride: Sizes) -> Tensor {
-    Tensor {
-        dtype,
-        shape,
-        stride,
-        storage_offset: 0,
-        storage: None,
-        requires_grad: false,
-        parameter: false,
-        conj: false,
-        neg: false,
-        kind: TensorKind::Strided,
-        index_rule: None,
-    }
 }
 
 pub(crate) fn check_inside(

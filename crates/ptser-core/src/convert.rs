@@ -10,7 +10,7 @@ use crate::layout;
 use crate::number::{Number, cast_floats};
 use crate::source::zeroed;
 use crate::storage::{Content, Description, Storage, fill_vec, out_of_memory};
-use crate::tensor::{Quantized, QuantizedParameter, Tensor, TensorKind};
+use crate::tensor::{Fields, Quantized, QuantizedParameter, Tensor, TensorKind};
 
 impl Tensor {
     /// The numbers that a quantized tensor stands for, in C order: `(q - zero_point) * scale`, rounded as PyTorch's
@@ -20,7 +20,7 @@ impl Tensor {
     /// `Misuse` for a tensor that is not quantized; as [`to_contiguous`](Self::to_contiguous).
     pub fn dequantize(&self) -> Result<Vec<f32>> {
         let TensorKind::Quantized(quantized) = self.kind() else {
-            return Err(Error::misuse(format!("a tensor of {} is not quantized", self.dtype)));
+            return Err(Error::misuse(format!("a tensor of {} is not quantized", self.dtype())));
         };
         let bytes = self.to_contiguous()?;
         let numel = self.numel();
@@ -28,7 +28,7 @@ impl Tensor {
         values
             .try_reserve_exact(numel)
             .map_err(|_| out_of_memory(u64::try_from(numel).unwrap_or(u64::MAX).saturating_mul(4)))?;
-        let integers = integers(self.dtype, &bytes).take(numel);
+        let integers = integers(self.dtype(), &bytes).take(numel);
         match &**quantized {
             Quantized::PerTensor { scale, zero_point } => {
                 let scale = Number::Float(*scale).single();
@@ -40,7 +40,7 @@ impl Tensor {
             Quantized::PerChannel { scales, zero_points, axis, float_qparams } => {
                 let channels: Vec<(Number, Number)> =
                     parameters(scales)?.into_iter().zip(parameters(zero_points)?).collect();
-                let inner = self.shape.get(axis.saturating_add(1)..).and_then(layout::numel).unwrap_or(1);
+                let inner = self.shape().get(axis.saturating_add(1)..).and_then(layout::numel).unwrap_or(1);
                 let channel = |place: usize| {
                     place.checked_div(inner).and_then(|place| place.checked_rem(channels.len()))
                 };
@@ -67,20 +67,20 @@ impl Tensor {
     /// # Errors
     /// `Unsupported` for tensors that are no views of a storage, and for types that are no plain numbers.
     pub fn cast(&self, dtype: DType) -> Result<Self> {
-        if dtype == self.dtype {
+        if dtype == self.dtype() {
             return Ok(self.clone());
         }
         let castable = |dtype: DType| Number::Bool(false).write(dtype, &mut Vec::new()).is_some();
-        let strided = matches!(self.kind, TensorKind::Strided);
+        let strided = matches!(self.kind(), TensorKind::Strided);
         if !strided {
             return Err(Reason::Unsupported(format!("a cast of {}", kind_name(self))).into());
         }
-        if !(castable(self.dtype) && castable(dtype)) {
-            return Err(Reason::Unsupported(format!("a cast from {} to {dtype}", self.dtype)).into());
+        if !(castable(self.dtype()) && castable(dtype)) {
+            return Err(Reason::Unsupported(format!("a cast from {} to {dtype}", self.dtype())).into());
         }
         let nbytes = self.numel().checked_mul(dtype.element_size()).and_then(|nbytes| nbytes.try_into().ok());
         let nbytes = nbytes.ok_or_else(|| Reason::Tensor("the number of bytes overflows".into()))?;
-        let inner = self.storage.as_ref();
+        let inner = self.storage();
         let description = Description {
             key: inner.map_or("", Storage::key).into(),
             dtype: Some(dtype),
@@ -90,18 +90,21 @@ impl Tensor {
             expanded_bytes: inner.map_or(0, Storage::expanded_bytes),
         };
         let content = Cast { tensor: self.clone(), dtype, done: OnceLock::new() };
-        let mut cast = self.clone();
-        cast.dtype = dtype;
-        cast.stride = layout::contiguous_stride(&self.shape).as_slice().into();
-        cast.storage_offset = 0;
-        (cast.conj, cast.neg) = (false, false);
-        cast.storage = Some(Storage::new(description, content));
-        Ok(cast)
+        let cast = Fields {
+            dtype,
+            stride: layout::contiguous_stride(self.shape()).as_slice().into(),
+            storage_offset: 0,
+            conj: false,
+            neg: false,
+            storage: Some(Storage::new(description, content)),
+            ..self.clone().into_fields()
+        };
+        Ok(cast.into())
     }
 }
 
 fn kind_name(tensor: &Tensor) -> String {
-    match &tensor.kind {
+    match tensor.kind() {
         TensorKind::Strided => "a tensor".into(),
         TensorKind::Meta => "a meta tensor".into(),
         TensorKind::Quantized(_) => "a quantized tensor".into(),
@@ -140,11 +143,11 @@ fn parameters(parameter: &QuantizedParameter) -> Result<Vec<Number>> {
         QuantizedParameter::Tensor(tensor) => {
             let bytes = tensor.to_contiguous()?;
             let number = |bytes: &[u8]| {
-                Number::read(tensor.dtype, bytes).ok_or_else(|| {
-                    Error::from(Reason::Tensor(format!("quantization parameters of {}", tensor.dtype)))
+                Number::read(tensor.dtype(), bytes).ok_or_else(|| {
+                    Error::from(Reason::Tensor(format!("quantization parameters of {}", tensor.dtype())))
                 })
             };
-            bytes.chunks_exact(tensor.dtype.element_size()).map(number).collect()
+            bytes.chunks_exact(tensor.dtype().element_size()).map(number).collect()
         }
     }
 }
@@ -163,15 +166,15 @@ const PIECE: usize = 16 << 10;
 impl Cast {
     /// The storage of a tensor whose elements lie there in order, and which can so be cast piece by piece.
     fn in_order(&self) -> Option<&Storage> {
-        let Tensor { conj, neg, storage, index_rule, .. } = &self.tensor;
-        let in_order = self.tensor.is_contiguous() && !conj && !neg && index_rule.is_none();
-        storage.as_ref().filter(|_| in_order)
+        let tensor = &self.tensor;
+        let as_stored = !tensor.is_conj() && !tensor.is_neg() && tensor.index_rule().is_none();
+        tensor.storage().filter(|_| as_stored && tensor.is_contiguous())
     }
 
     /// Casts what `buf` asks for and no more.
     fn read_in_order(&self, storage: &Storage, offset: u64, buf: &mut [u8]) -> Result<()> {
         let overflow = || Error::from(Reason::Tensor("the range leaves the tensor".into()));
-        let (from, to) = (self.tensor.dtype, self.dtype);
+        let (from, to) = (self.tensor.dtype(), self.dtype);
         let start = usize::try_from(offset).map_err(|_| overflow())?;
         let mut element = start.checked_div(to.element_size()).ok_or_else(overflow)?;
         // The range may begin inside an element.
@@ -180,7 +183,7 @@ impl Cast {
         let mut cast = Vec::new();
         while !rest.is_empty() {
             let wanted = rest.len().saturating_add(skip).div_ceil(to.element_size()).min(PIECE);
-            let at = self.tensor.storage_offset.checked_add(element).ok_or_else(overflow)?;
+            let at = self.tensor.storage_offset().checked_add(element).ok_or_else(overflow)?;
             let at = at.checked_mul(from.element_size()).and_then(|at| at.try_into().ok());
             let at = at.ok_or_else(overflow)?;
             let nbytes = wanted.saturating_mul(from.element_size());
@@ -205,7 +208,7 @@ impl Cast {
         let mut cast = Vec::new();
         cast.try_reserve_exact(nbytes)
             .map_err(|_| out_of_memory(u64::try_from(nbytes).unwrap_or(u64::MAX)))?;
-        cast_elements(self.tensor.dtype, self.dtype, &bytes, &mut cast)?;
+        cast_elements(self.tensor.dtype(), self.dtype, &bytes, &mut cast)?;
         Ok(self.done.get_or_init(|| cast))
     }
 }
@@ -255,6 +258,6 @@ impl Content for Cast {
     }
 
     fn record(&self) -> &str {
-        self.tensor.storage.as_ref().map_or("", Storage::key)
+        self.tensor.storage().map_or("", Storage::key)
     }
 }

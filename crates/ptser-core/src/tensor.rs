@@ -1,9 +1,13 @@
 //! A tensor as the file describes it: a view of a storage, or parts that are such views.
 
+mod fields;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use self::fields::Repr;
+pub(crate) use self::fields::{Fields, Rows};
 use crate::bounds::{check_inside, shaped};
 use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
@@ -20,20 +24,7 @@ use crate::storage::{Storage, fill_vec};
 ///
 /// Every number was checked against the storage when the file was opened.
 #[derive(Clone)]
-pub struct Tensor {
-    pub(crate) dtype: DType,
-    pub(crate) shape: Sizes,
-    pub(crate) stride: Sizes,
-    pub(crate) storage_offset: usize,
-    pub(crate) storage: Option<Storage>,
-    pub(crate) requires_grad: bool,
-    pub(crate) parameter: bool,
-    pub(crate) conj: bool,
-    pub(crate) neg: bool,
-    pub(crate) kind: TensorKind,
-    /// For the indices of a sparse tensor, what they must satisfy.
-    pub(crate) index_rule: Option<Arc<IndexRule>>,
-}
+pub struct Tensor(Repr);
 
 /// How a tensor's elements are held.
 #[derive(Clone, Debug)]
@@ -187,7 +178,7 @@ impl Tensor {
             return Err(Reason::Tensor(format!("{sizes} sizes and {strides} strides")).into());
         }
         check_inside(&storage, dtype, &shape, &stride, storage_offset)?;
-        Ok(Self { storage_offset, storage: Some(storage), ..shaped(dtype, shape, stride)? })
+        Ok(Fields { storage_offset, storage: Some(storage), ..shaped(dtype, shape, stride)? }.into())
     }
 
     /// A view of a storage from its first element on, in C order.
@@ -204,13 +195,12 @@ impl Tensor {
     ///
     /// # Errors
     /// `Malformed` where it leaves that storage, `Misuse` for a tensor that is no view of one.
-    pub fn with_storage(mut self, storage: Storage) -> Result<Self> {
-        if self.storage.is_none() {
+    pub fn with_storage(self, storage: Storage) -> Result<Self> {
+        if self.storage().is_none() {
             return Err(Error::misuse("the tensor is no view of a storage; its parts may be"));
         }
-        check_inside(&storage, self.dtype, &self.shape, &self.stride, self.storage_offset)?;
-        self.storage = Some(storage);
-        Ok(self)
+        check_inside(&storage, self.dtype(), self.shape(), self.stride(), self.storage_offset())?;
+        Ok(Fields { storage: Some(storage), ..self.into_fields() }.into())
     }
 
     /// A view of the first elements in C order: at least so many of them where there are, and few more. They are read
@@ -219,11 +209,10 @@ impl Tensor {
     /// # Errors
     /// `Unsupported` for what is no plain view of a storage.
     pub fn head(&self, elements: usize) -> Result<Self> {
-        if !matches!(self.kind, TensorKind::Strided) || self.dtype.packing() > 1 {
+        if !matches!(self.kind(), TensorKind::Strided) || self.dtype().packing() > 1 {
             return Err(Reason::Unsupported("a part of what is no plain view of a storage".into()).into());
         }
-        let mut head = self.clone();
-        head.index_rule = None;
+        let mut head = Fields { index_rule: None, ..self.clone().into_fields() };
         // Elements in all axes behind the current one.
         let mut inner = 1_usize;
         for size in head.shape.iter_mut().rev() {
@@ -231,76 +220,97 @@ impl Tensor {
             *size = whole.min(elements.div_ceil(inner.max(1)));
             inner = inner.saturating_mul(whole);
         }
-        Ok(head)
+        Ok(head.into())
     }
 
     /// The same tensor with gradients recorded, or not.
     #[must_use]
-    pub fn with_requires_grad(mut self, requires_grad: bool) -> Self {
-        self.requires_grad = requires_grad;
-        self
+    pub fn with_requires_grad(self, requires_grad: bool) -> Self {
+        Fields { requires_grad, ..self.into_fields() }.into()
     }
 
     /// The same tensor as a `torch.nn.Parameter`, or not.
     #[must_use]
-    pub fn with_parameter(mut self, parameter: bool) -> Self {
-        self.parameter = parameter;
-        self
+    pub fn with_parameter(self, parameter: bool) -> Self {
+        Fields { parameter, ..self.into_fields() }.into()
     }
 
     /// The element type.
     pub fn dtype(&self) -> DType {
-        self.dtype
+        match &self.0 {
+            Repr::Own(fields) => fields.dtype,
+            Repr::Row(rows, row) => rows.dtype(*row),
+        }
     }
 
     /// The sizes; of a nested tensor the number of components alone.
     pub fn shape(&self) -> &[usize] {
-        &self.shape
+        match &self.0 {
+            Repr::Own(fields) => &fields.shape,
+            Repr::Row(rows, row) => rows.shape(*row),
+        }
     }
 
     /// Elements between neighbours along each axis; empty for a tensor that is no view of a storage.
     pub fn stride(&self) -> &[usize] {
-        &self.stride
+        match &self.0 {
+            Repr::Own(fields) => &fields.stride,
+            Repr::Row(rows, row) => rows.stride(*row),
+        }
     }
 
     /// The element of the storage that the view begins with.
     pub fn storage_offset(&self) -> usize {
-        self.storage_offset
+        match &self.0 {
+            Repr::Own(fields) => fields.storage_offset,
+            Repr::Row(rows, row) => rows.storage_offset(*row),
+        }
     }
 
     /// The storage it is a view of; `None` for meta and sparse tensors and for wrapper subclasses.
     pub fn storage(&self) -> Option<&Storage> {
-        self.storage.as_ref()
+        match &self.0 {
+            Repr::Own(fields) => fields.storage.as_ref(),
+            Repr::Row(rows, row) => rows.storage(*row),
+        }
     }
 
     /// Whether gradients are to be recorded.
     pub fn requires_grad(&self) -> bool {
-        self.requires_grad
+        match &self.0 {
+            Repr::Own(fields) => fields.requires_grad,
+            Repr::Row(rows, row) => rows.requires_grad(*row),
+        }
     }
 
     /// Whether it is a `torch.nn.Parameter`.
     pub fn is_parameter(&self) -> bool {
-        self.parameter
+        self.own().is_some_and(|fields| fields.parameter)
     }
 
     /// Whether the view stands for the complex conjugate of what is stored. Reading resolves it.
     pub fn is_conj(&self) -> bool {
-        self.conj
+        self.own().is_some_and(|fields| fields.conj)
     }
 
     /// Whether the view stands for the negative of what is stored. Reading resolves it.
     pub fn is_neg(&self) -> bool {
-        self.neg
+        self.own().is_some_and(|fields| fields.neg)
     }
 
     /// How its elements are held.
     pub fn kind(&self) -> &TensorKind {
-        &self.kind
+        self.own().map_or(&TensorKind::Strided, |fields| &fields.kind)
+    }
+
+    /// For the indices of a sparse tensor, what they must satisfy.
+    pub(crate) fn index_rule(&self) -> Option<&IndexRule> {
+        self.own()?.index_rule.as_deref()
     }
 
     /// The layout, as PyTorch names it.
     pub fn layout(&self) -> Layout {
-        match &self.kind {
+        match self.kind() {
             TensorKind::Strided | TensorKind::Meta | TensorKind::Quantized(_) | TensorKind::Nested(_) => {
                 Layout::Strided
             }
@@ -311,23 +321,23 @@ impl Tensor {
 
     /// The number of elements.
     pub fn numel(&self) -> usize {
-        match &self.kind {
+        match self.kind() {
             TensorKind::Nested(nested) => {
                 nested.components.iter().map(Self::numel).fold(0, usize::saturating_add)
             }
-            _ => layout::numel(&self.shape).unwrap_or(usize::MAX),
+            _ => layout::numel(self.shape()).unwrap_or(usize::MAX),
         }
     }
 
     /// Bytes of all elements once they lie side by side; what the tensor takes in its storage may be less
     /// (expanded views) or more. Packed types (`quint4x2`) stay packed.
     pub fn nbytes(&self) -> usize {
-        self.numel().div_ceil(self.dtype.packing()).saturating_mul(self.dtype.element_size())
+        self.numel().div_ceil(self.dtype().packing()).saturating_mul(self.dtype().element_size())
     }
 
     /// Whether the elements lie in C order without gaps.
     pub fn is_contiguous(&self) -> bool {
-        layout::is_contiguous(&self.shape, &self.stride)
+        layout::is_contiguous(self.shape(), self.stride())
     }
 
     /// The parts of a sparse, quantized or nested tensor by PyTorch's names, each a tensor of its own.
@@ -337,7 +347,7 @@ impl Tensor {
 
     /// The part at a place.
     pub(crate) fn part(&self, place: usize) -> Option<(Cow<'static, str>, &Self)> {
-        match &self.kind {
+        match self.kind() {
             TensorKind::Sparse(sparse) => sparse.parts.get(place).map(|(name, part)| ((*name).into(), part)),
             TensorKind::Quantized(quantized) => match &**quantized {
                 Quantized::PerTensor { .. } => None,
@@ -376,8 +386,8 @@ impl Tensor {
     /// As [`to_contiguous`](Self::to_contiguous).
     pub fn to_contiguous_in(&self, order: ByteOrder) -> Result<Cow<'_, [u8]>> {
         let values = self.values(order)?;
-        if let Some(rule) = &self.index_rule {
-            rule.check(self.dtype, order, &self.shape, &values)?;
+        if let Some(rule) = self.index_rule() {
+            rule.check(self.dtype(), order, self.shape(), &values)?;
         }
         Ok(values)
     }
@@ -388,10 +398,10 @@ impl Tensor {
     /// # Errors
     /// As [`to_contiguous`](Self::to_contiguous); those of `take`.
     pub fn for_each_piece(&self, order: ByteOrder, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        match self.window().filter(|_| self.is_contiguous() && self.index_rule.is_none()) {
+        match self.window().filter(|_| self.is_contiguous() && self.index_rule().is_none()) {
             Some((storage, start, end)) => {
-                storage.for_each_piece_of(self.dtype, order, start, end, &mut |piece| {
-                    if !(self.conj || self.neg) {
+                storage.for_each_piece_of(self.dtype(), order, start, end, &mut |piece| {
+                    if !(self.is_conj() || self.is_neg()) {
                         return take(piece);
                     }
                     let mut piece = piece.to_vec();
@@ -405,43 +415,43 @@ impl Tensor {
 
     /// The bytes of the storage that the elements lie in, if they have any and lie there unpacked.
     fn window(&self) -> Option<(&Storage, u64, u64)> {
-        let size = self.dtype.element_size();
-        let storage = self.storage.as_ref().filter(|_| self.dtype.packing() == 1 && self.nbytes() > 0)?;
-        let start = self.storage_offset.checked_mul(size)?;
+        let size = self.dtype().element_size();
+        let storage = self.storage().filter(|_| self.dtype().packing() == 1 && self.nbytes() > 0)?;
+        let start = self.storage_offset().checked_mul(size)?;
         let end = start.checked_add(self.nbytes())?;
         Some((storage, u64::try_from(start).ok()?, u64::try_from(end).ok()?))
     }
 
     fn values(&self, order: ByteOrder) -> Result<Cow<'_, [u8]>> {
-        let size = self.dtype.element_size();
+        let size = self.dtype().element_size();
         let nbytes = self.nbytes();
-        if nbytes == 0 && matches!(self.kind, TensorKind::Strided | TensorKind::Quantized(_)) {
+        if nbytes == 0 && matches!(self.kind(), TensorKind::Strided | TensorKind::Quantized(_)) {
             return Ok(Cow::Borrowed(&[]));
         }
-        let Some(storage) = &self.storage else { return Err(self.no_bytes()) };
+        let Some(storage) = self.storage() else { return Err(self.no_bytes()) };
         let nbytes_u64 = u64::try_from(nbytes).unwrap_or(u64::MAX);
         let allowed = storage.nbytes().saturating_add(storage.expanded_bytes());
         limits::check("the copy of an expanded view", "expanded_bytes", nbytes_u64, allowed)?;
 
         let contiguous = self.is_contiguous();
-        let packing = self.dtype.packing();
-        if (packing > 1 && !contiguous) || self.storage_offset.checked_rem(packing) != Some(0) {
-            return Err(Reason::Unsupported(format!("a view across packed {} elements", self.dtype)).into());
+        let packing = self.dtype().packing();
+        if (packing > 1 && !contiguous) || self.storage_offset().checked_rem(packing) != Some(0) {
+            return Err(Reason::Unsupported(format!("a view across packed {} elements", self.dtype())).into());
         }
         let bytes_to = |element: usize| element.div_ceil(packing).checked_mul(size);
-        let end = layout::extent(&self.shape, &self.stride, self.storage_offset).and_then(bytes_to);
-        let (start, end) = bytes_to(self.storage_offset).zip(end).ok_or_else(|| self.leaves_storage())?;
+        let end = layout::extent(self.shape(), self.stride(), self.storage_offset()).and_then(bytes_to);
+        let (start, end) = bytes_to(self.storage_offset()).zip(end).ok_or_else(|| self.leaves_storage())?;
 
-        let mut bytes = if let Some(all) = storage.borrow_as(self.dtype, order)? {
+        let mut bytes = if let Some(all) = storage.borrow_as(self.dtype(), order)? {
             let window = all.get(start..end).ok_or_else(|| self.leaves_storage())?;
-            if contiguous && !self.conj && !self.neg {
+            if contiguous && !self.is_conj() && !self.is_neg() {
                 return Ok(Cow::Borrowed(window));
             }
             if contiguous { window.to_vec() } else { self.gather(window, nbytes)? }
         } else {
             let offset = u64::try_from(start).unwrap_or(u64::MAX);
             let window =
-                fill_vec(end.saturating_sub(start), |buf| storage.read_as(self.dtype, order, offset, buf))?;
+                fill_vec(end.saturating_sub(start), |buf| storage.read_as(self.dtype(), order, offset, buf))?;
             if contiguous { window } else { self.gather(&window, nbytes)? }
         };
         self.resolve_signs(&mut bytes, order);
@@ -451,7 +461,7 @@ impl Tensor {
     fn gather(&self, window: &[u8], nbytes: usize) -> Result<Vec<u8>> {
         fill_vec(nbytes, |buf| {
             let out = zeroed(buf);
-            layout::gather(window, &self.shape, &self.stride, 0, self.dtype.element_size(), out)
+            layout::gather(window, self.shape(), self.stride(), 0, self.dtype().element_size(), out)
                 .ok_or_else(|| self.leaves_storage())?;
             Ok(out)
         })
@@ -459,22 +469,22 @@ impl Tensor {
 
     /// Negates numbers: imaginary parts for a conjugate, all of them for a negative.
     fn resolve_signs(&self, bytes: &mut [u8], order: ByteOrder) {
-        if !(self.conj || self.neg) {
+        if !(self.is_conj() || self.is_neg()) {
             return;
         }
-        for (place, number) in bytes.chunks_exact_mut(self.dtype.swap_unit()).enumerate() {
-            let imaginary = self.dtype.is_complex() && place % 2 == 1;
-            if self.neg ^ (self.conj && imaginary) {
+        for (place, number) in bytes.chunks_exact_mut(self.dtype().swap_unit()).enumerate() {
+            let imaginary = self.dtype().is_complex() && place % 2 == 1;
+            if self.is_neg() ^ (self.is_conj() && imaginary) {
                 match order {
-                    ByteOrder::Little => negate(self.dtype, number.iter_mut()),
-                    ByteOrder::Big => negate(self.dtype, number.iter_mut().rev()),
+                    ByteOrder::Little => negate(self.dtype(), number.iter_mut()),
+                    ByteOrder::Big => negate(self.dtype(), number.iter_mut().rev()),
                 }
             }
         }
     }
 
     fn no_bytes(&self) -> Error {
-        let what = match &self.kind {
+        let what = match self.kind() {
             TensorKind::Meta => "a meta tensor has a shape and no values".to_owned(),
             TensorKind::Sparse(sparse) => {
                 format!("a {} tensor has no values in C order; read its parts", sparse.layout.name())
@@ -517,15 +527,15 @@ fn negate<'b>(dtype: DType, mut bytes: impl DoubleEndedIterator<Item = &'b mut u
 
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tensor({}, {:?}", self.dtype, self.shape())?;
-        match &self.kind {
+        write!(f, "Tensor({}, {:?}", self.dtype(), self.shape())?;
+        match self.kind() {
             TensorKind::Strided if self.is_contiguous() => {}
             TensorKind::Strided => write!(f, ", stride {:?}", self.stride())?,
             TensorKind::Meta => write!(f, ", meta")?,
             kind => write!(f, ", {kind:?}")?,
         }
-        match &self.storage {
-            Some(storage) => write!(f, ", offset {} in {storage:?})", self.storage_offset),
+        match self.storage() {
+            Some(storage) => write!(f, ", offset {} in {storage:?})", self.storage_offset()),
             None => write!(f, ")"),
         }
     }

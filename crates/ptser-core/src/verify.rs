@@ -134,7 +134,7 @@ impl Checkpoint {
             if let Some(error) = entry.error() {
                 return Some(Reason::Damaged(error.to_string()).into());
             }
-            let tensor = entry.tensor().filter(|tensor| tensor.index_rule.is_some())?;
+            let tensor = entry.tensor().filter(|tensor| tensor.index_rule().is_some())?;
             if !seen.insert(std::ptr::from_ref(tensor)) {
                 return None;
             }

@@ -14,6 +14,7 @@ use crate::limits::{self, Limits};
 use crate::location::Location;
 use crate::source::Source;
 use crate::storage::{Description, Span, Storage, fill_vec};
+use crate::tensor::{Fields, Tensor};
 
 /// Bytes of the length that stands before the header.
 const LENGTH: u64 = 8;
@@ -52,8 +53,8 @@ pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits) -> Result<Document
         let span = begin.zip(end).and_then(|(at, end)| Some((at, end.checked_sub(at)?)));
         let (at, nbytes) = span.ok_or_else(|| malformed("a tensor leaves the file").in_tensor(&name))?;
         let stride = layout::contiguous_stride(&info.shape);
-        let mut tensor = shaped(dtype, info.shape.as_slice().into(), stride.as_slice().into())
-            .map_err(|error| error.in_tensor(&name))?;
+        let shaped = shaped(dtype, info.shape.as_slice().into(), stride.as_slice().into());
+        let tensor = Tensor::from(shaped.map_err(|error| error.in_tensor(&name))?);
         if u64::try_from(tensor.nbytes()).ok() != Some(nbytes) {
             return Err(malformed("the bytes of a tensor are not those of its shape").in_tensor(&name));
         }
@@ -68,8 +69,8 @@ pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits) -> Result<Document
             expanded_bytes: limits.expanded_bytes,
         };
         let content = Span { source: Arc::clone(source), at, nbytes, name: format!("tensor {name}") };
-        tensor.storage = Some(Storage::new(description, content));
-        tensors.push(tensor);
+        let storage = Some(Storage::new(description, content));
+        tensors.push(Fields { storage, ..tensor.into_fields() }.into());
         names.push(name);
     }
     Document::of_tensors(&names, tensors, limits)

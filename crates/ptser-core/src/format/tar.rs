@@ -18,7 +18,7 @@ use crate::sizes::Sizes;
 use crate::source::Source;
 use crate::storage::{Description, Span, Storage, element_bytes};
 use crate::tar::{self, Member};
-use crate::tensor::Tensor;
+use crate::tensor::{Fields, Tensor};
 use crate::torch::{Given, Known, Named, StorageRef, StorageTable, known};
 
 /// What a tar archive names: storages and tensors by their numbers.
@@ -156,7 +156,7 @@ impl TarFile {
             // A tensor that never had a storage.
             let tensor = shaped(DType::Float32, shape, stride)?;
             return if layout::numel(&tensor.shape) == Some(0) || tensor.shape.is_empty() {
-                Ok(Tensor { shape: [0].into(), stride: [1].into(), ..tensor })
+                Ok(Fields { shape: [0].into(), stride: [1].into(), ..tensor }.into())
             } else {
                 Err(malformed("a tensor with elements and without a storage".into()))
             };
@@ -165,7 +165,8 @@ impl TarFile {
             self.storages.get(storage).ok_or_else(|| malformed(format!("there is no storage {storage}")))?;
         let dtype = storage.dtype().unwrap_or(DType::UInt8);
         check_inside(storage, dtype, &shape, &stride, storage_offset)?;
-        Ok(Tensor { storage_offset, storage: Some(storage.clone()), ..shaped(dtype, shape, stride)? })
+        let shaped = shaped(dtype, shape, stride)?;
+        Ok(Fields { storage_offset, storage: Some(storage.clone()), ..shaped }.into())
     }
 }
 

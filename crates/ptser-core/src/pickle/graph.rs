@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::machine::to_u64;
 use super::views::Views;
@@ -123,7 +124,7 @@ pub(crate) struct Graph {
     /// From protocol 4 on, the texts that spell the module and the name of a global's node; by node.
     pub(super) spellings: Vec<(NodeId, NodeId, NodeId)>,
     /// What an abridged graph has in the place of calls.
-    pub(super) views: Views,
+    pub(super) views: Arc<Views>,
     /// Mentions of what was there before, marks, and what views leave out: with the nodes all that was counted.
     pub(super) repeated: usize,
     pub(super) root: NodeId,
@@ -484,7 +485,7 @@ impl Graph {
     }
 
     /// The calls that an abridged graph has a node each of.
-    pub(crate) fn views(&self) -> &Views {
+    pub(crate) fn views(&self) -> &Arc<Views> {
         &self.views
     }
 

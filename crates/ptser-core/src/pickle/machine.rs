@@ -1,6 +1,7 @@
 //! Turns opcodes into the graph. Dispatches only: what a global or a call means is the dialect's business.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::build::Grow;
 use super::encoding::Encoding;
@@ -154,7 +155,7 @@ impl<'p> Machine<'p> {
             objects,
             symbols,
             spellings,
-            views,
+            views: Arc::new(views),
             repeated,
             root,
             protocol,

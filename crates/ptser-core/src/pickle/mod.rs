@@ -23,5 +23,5 @@ pub(crate) use graph::{Call, Graph, More, Node, NodeId, Object, Symbol, SymbolId
 pub(crate) use machine::{run, run_abridged};
 pub(crate) use scan::scan;
 pub(crate) use spelling::Literals;
-pub(crate) use views::Style;
+pub(crate) use views::{Style, View, Views};
 pub(crate) use writer::write;

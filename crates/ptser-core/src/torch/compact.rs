@@ -86,20 +86,20 @@ impl Viewed {
 fn viewed<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> HashMap<usize, Option<Viewed>> {
     let mut viewed: HashMap<usize, Option<Viewed>> = HashMap::new();
     let mut note = |tensor: &Tensor| {
-        let Some(storage) = &tensor.storage else { return };
+        let Some(storage) = tensor.storage() else { return };
         viewed.entry(storage.id()).or_default();
         if let Some((whole, _)) = storage.whole() {
             viewed.entry(whole.id()).or_default();
         }
-        let size = tensor.dtype.element_size();
+        let size = tensor.dtype().element_size();
         let bytes =
-            |elements: usize| elements.div_ceil(tensor.dtype.packing()).checked_mul(size)?.try_into().ok();
-        let end = layout::extent(&tensor.shape, &tensor.stride, tensor.storage_offset).and_then(bytes);
-        let (start, end) = match (bytes(tensor.storage_offset), end) {
-            (Some(start), Some(end)) if layout::numel(&tensor.shape) != Some(0) => (start, end),
+            |elements: usize| elements.div_ceil(tensor.dtype().packing()).checked_mul(size)?.try_into().ok();
+        let end = layout::extent(tensor.shape(), tensor.stride(), tensor.storage_offset()).and_then(bytes);
+        let (start, end) = match (bytes(tensor.storage_offset()), end) {
+            (Some(start), Some(end)) if layout::numel(tensor.shape()) != Some(0) => (start, end),
             _ => return,
         };
-        let element = u64::try_from(size).ok().filter(|_| tensor.dtype.packing() == 1);
+        let element = u64::try_from(size).ok().filter(|_| tensor.dtype().packing() == 1);
         let mut widen = |id: usize, start: u64, end: u64| {
             let known = viewed.entry(id).or_default();
             let known = known.get_or_insert(Viewed { start, end, element });

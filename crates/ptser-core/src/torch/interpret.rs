@@ -2,6 +2,7 @@
 //! before it, so one pass forward without recursion settles all of them, and every tensor is checked here.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use super::globals::Globals;
 use super::names::{Known, known};
@@ -92,7 +93,7 @@ pub(crate) struct Interpretation {
     /// NumPy's.
     pub(crate) arrays: Vec<Tensor>,
     /// In order of first appearance.
-    pub(crate) storages: Vec<Storage>,
+    pub(crate) storages: Arc<Vec<Storage>>,
     /// What was let pass, so that the rest could be read.
     pub(crate) damages: Vec<Error>,
     pids: Pids,
@@ -115,7 +116,7 @@ pub(crate) enum Place {
 impl Interpretation {
     /// Persistent ids that name one tensor each, in ascending order.
     pub(crate) fn of_tensors(pids: &[NodeId], tensors: Vec<Tensor>) -> Self {
-        let storages = tensors.iter().filter_map(|tensor| tensor.storage().cloned()).collect();
+        let storages = Arc::new(tensors.iter().filter_map(|tensor| tensor.storage().cloned()).collect());
         let pids = pids.iter().enumerate().map(|(place, &id)| (id, PidMeaning::Tensor(place))).collect();
         Self { tensors, storages, pids, ..Self::default() }
     }
@@ -155,6 +156,7 @@ pub(crate) fn interpret(
         meanings: Vec::new(),
         tensors: Vec::new(),
         arrays: Vec::new(),
+        named: Arc::default(),
         storages: Vec::new(),
         pids: Vec::new(),
         damages: Vec::new(),
@@ -164,7 +166,6 @@ pub(crate) fn interpret(
     };
     let here = |error| Fault { error, place: Place::Node(graph.root()) };
     memory::reserve(&mut reading.meanings, graph.objects().len()).map_err(here)?;
-    memory::reserve(&mut reading.tensors, graph.views().len()).map_err(here)?;
     memory::reserve(&mut reading.storages, graph.views().len()).map_err(here)?;
     reading.settle_pids(storages)?;
     // Most storages are one tensor's.
@@ -176,7 +177,14 @@ pub(crate) fn interpret(
         });
         reading.meanings.push(meaning.map_err(|error| Fault { error, place: Place::Object(place) })?);
     }
-    let Reading { meanings, tensors, arrays, storages, pids, damages, .. } = reading;
+    let Reading { meanings, tensors, arrays, mut named, storages, pids, damages, .. } = reading;
+    if !storages.is_empty() {
+        let mut all = Vec::new();
+        memory::reserve(&mut all, named.len().saturating_add(storages.len())).map_err(here)?;
+        all.extend(named.iter().cloned().chain(storages));
+        named = Arc::new(all);
+    }
+    let storages = named;
     Ok(Interpretation { meanings, tensors, arrays, storages, pids, damages })
 }
 
@@ -191,6 +199,9 @@ pub(super) struct Reading<'g> {
     pub(super) meanings: Vec<Meaning>,
     pub(super) tensors: Vec<Tensor>,
     pub(super) arrays: Vec<Tensor>,
+    /// The storages that ids name, once all are known.
+    pub(super) named: Arc<Vec<Storage>>,
+    /// And the others, behind them.
     pub(super) storages: Vec<Storage>,
     pub(super) pids: Pids,
     damages: Vec<Error>,
@@ -350,7 +361,8 @@ impl Reading<'_> {
     pub(super) fn storage(&self, id: NodeId) -> Option<(&Storage, Option<DType>)> {
         match (self.meaning_of(id), self.pid_meaning(id)) {
             (Some(&Meaning::Storage(place, dtype)), _) | (_, Some(PidMeaning::Storage(place, dtype))) => {
-                Some((self.storages.get(place)?, dtype))
+                let later = || self.storages.get(place.checked_sub(self.named.len())?);
+                Some((self.named.get(place).or_else(later)?, dtype))
             }
             _ => None,
         }
@@ -367,8 +379,7 @@ impl Reading<'_> {
         Ok(match table.nested(bytes)? {
             Named::Storage(storage) => {
                 let dtype = storage.dtype();
-                self.storages.push(storage);
-                Meaning::Storage(self.storages.len().saturating_sub(1), dtype)
+                self.add_storage(storage, dtype)
             }
             Named::Tensor(tensor) => {
                 self.storages.extend(tensor.storage().cloned());
@@ -382,8 +393,13 @@ impl Reading<'_> {
     /// `torch.FloatStorage([1.0, 2.0])`: how torch before 0.4 is pickled without PyTorch's own format around it.
     fn storage_of_numbers(&mut self, dtype: DType, args: &[NodeId]) -> Result<Meaning> {
         let storage = self.numbers(dtype, args).ok_or_else(|| self.wrong_args("a storage", args))?;
+        Ok(self.add_storage(storage, Some(dtype)))
+    }
+
+    /// Adds a storage that no id names.
+    fn add_storage(&mut self, storage: Storage, dtype: Option<DType>) -> Meaning {
         self.storages.push(storage);
-        Ok(Meaning::Storage(self.storages.len().saturating_sub(1), Some(dtype)))
+        Meaning::Storage(self.named.len().saturating_add(self.storages.len()).saturating_sub(1), dtype)
     }
 
     /// The place among the tensors of a node that is one.

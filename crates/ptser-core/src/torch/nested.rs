@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use super::interpret::Reading;
-use crate::bounds::{check_inside, shaped, unplaced};
+use crate::bounds::{check_inside, shaped};
 use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::number::Number;
 use crate::pickle::{Node, NodeId};
 use crate::sizes::Sizes;
-use crate::tensor::{Nested, Tensor, TensorKind};
+use crate::tensor::{Fields, Nested, Tensor, TensorKind};
 
 impl Reading<'_> {
     /// `_rebuild_nested_tensor(buffer, sizes, strides, storage_offsets)`.
@@ -21,11 +21,11 @@ impl Reading<'_> {
         sizes: NodeId,
         strides: NodeId,
         offsets: NodeId,
-    ) -> Result<Tensor> {
+    ) -> Result<Fields> {
         let buffer = self.part(buffer)?;
         let sizes = self.part(sizes)?;
         let strides = self.part(strides)?;
-        let (count, dims) = match (&*sizes.shape, &*strides.shape) {
+        let (count, dims) = match (sizes.shape(), strides.shape()) {
             (&[count, dims], same) if same == [count, dims] && (dims > 0 || count == 0) => (count, dims),
             // Without components there is nothing to tell the number of dimensions from.
             (&[0], &[0]) => (0, 0),
@@ -52,24 +52,25 @@ impl Reading<'_> {
             let (Some(shape), Some(stride)) = (row(&sizes), row(&strides)) else {
                 return Err(wrong(format!("no sizes of component {place}")));
             };
-            let offset = buffer.storage_offset.checked_add(offset);
+            let offset = buffer.storage_offset().checked_add(offset);
             let storage_offset = offset.ok_or_else(|| wrong(format!("the offset of component {place}")))?;
-            if let Some(storage) = &buffer.storage {
-                check_inside(storage, buffer.dtype, &shape, &stride, storage_offset)?;
+            if let Some(storage) = buffer.storage() {
+                check_inside(storage, buffer.dtype(), &shape, &stride, storage_offset)?;
             }
-            let (storage, kind) = (buffer.storage.clone(), buffer.kind.clone());
-            components.push(Tensor { storage_offset, storage, kind, ..shaped(buffer.dtype, shape, stride)? });
+            let (storage, kind) = (buffer.storage().cloned(), buffer.kind().clone());
+            let shaped = shaped(buffer.dtype(), shape, stride)?;
+            components.push(Fields { storage_offset, storage, kind, ..shaped }.into());
         }
-        let mut tensor = unplaced(buffer.dtype, [count].into(), [].into());
-        tensor.requires_grad = buffer.requires_grad;
+        let mut tensor = Fields::of(buffer.dtype(), [count].into(), [].into());
+        tensor.requires_grad = buffer.requires_grad();
         tensor.kind = TensorKind::Nested(Arc::new(Nested { buffer: buffer.clone(), components }));
         Ok(tensor)
     }
 
     /// The values of a tensor of 64-bit integers from zero up.
     fn indexes(&self, tensor: &Tensor) -> Result<Vec<usize>> {
-        if tensor.dtype != DType::Int64 {
-            return Err(wrong(format!("sizes of {}, expected int64", tensor.dtype)));
+        if tensor.dtype() != DType::Int64 {
+            return Err(wrong(format!("sizes of {}, expected int64", tensor.dtype())));
         }
         self.charge(tensor.numel().saturating_mul(8))?;
         // What is deflated is inflated from its beginning.

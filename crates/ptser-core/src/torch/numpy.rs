@@ -11,7 +11,7 @@ use crate::number::Number;
 use crate::pickle::{Node, NodeId, Object};
 use crate::sizes::Sizes;
 use crate::storage::Storage;
-use crate::tensor::Tensor;
+use crate::tensor::{Fields, Tensor};
 
 /// An element type of NumPy.
 #[derive(Clone, Copy)]
@@ -90,8 +90,8 @@ impl Reading<'_> {
         };
         let storage = Storage::in_memory(Some(dtype), order, bytes);
         check_inside(&storage, dtype, &shape, &stride, 0)?;
-        let array = Tensor { storage: Some(storage), ..shaped(dtype, shape, stride)? };
-        self.arrays.push(array);
+        let array = Fields { storage: Some(storage), ..shaped(dtype, shape, stride)? };
+        self.arrays.push(array.into());
         Ok(Some(Meaning::Array(self.arrays.len().saturating_sub(1))))
     }
 

@@ -308,8 +308,8 @@ impl Outliner {
 
     /// A tensor, or a parameter around one.
     pub(super) fn tensor(&mut self, tensor: &Tensor) -> Result<NodeId> {
-        if !tensor.parameter {
-            return self.plain_tensor(tensor, tensor.requires_grad);
+        if !tensor.is_parameter() {
+            return self.plain_tensor(tensor, tensor.requires_grad());
         }
         let (callable, args) = self.parameter(tensor)?;
         self.call(callable, &args)
@@ -319,7 +319,7 @@ impl Outliner {
     pub(super) fn parameter(&mut self, tensor: &Tensor) -> Result<(NodeId, [NodeId; 3])> {
         let callable = self.global("torch._utils", "_rebuild_parameter")?;
         let data = self.plain_tensor(tensor, false)?;
-        let requires_grad = self.flag(tensor.requires_grad)?;
+        let requires_grad = self.flag(tensor.requires_grad())?;
         let hooks = self.ordered_dict(None)?;
         Ok((callable, [data, requires_grad, hooks]))
     }
@@ -331,12 +331,12 @@ impl Outliner {
 
     /// The function that rebuilds a tensor, and its arguments.
     pub(super) fn rebuild(&mut self, tensor: &Tensor, requires_grad: bool) -> Result<(NodeId, Vec<NodeId>)> {
-        match &tensor.kind {
+        match tensor.kind() {
             TensorKind::Strided => self.strided(tensor, requires_grad),
             TensorKind::Meta => {
                 let function = self.global("torch._utils", "_rebuild_meta_tensor_no_storage")?;
-                let dtype = self.dtype(tensor.dtype)?;
-                let (shape, stride) = (self.ints(&tensor.shape)?, self.ints(&tensor.stride)?);
+                let dtype = self.dtype(tensor.dtype())?;
+                let (shape, stride) = (self.ints(tensor.shape())?, self.ints(tensor.stride())?);
                 let requires_grad = self.flag(requires_grad)?;
                 Ok((function, vec![dtype, shape, stride, requires_grad]))
             }
@@ -350,18 +350,18 @@ impl Outliner {
     }
 
     fn strided(&mut self, tensor: &Tensor, requires_grad: bool) -> Result<(NodeId, Vec<NodeId>)> {
-        let class = tensor.dtype.storage_class().map(|_| tensor.dtype);
+        let class = tensor.dtype().storage_class().map(|_| tensor.dtype());
         let name = if class.is_some() { "_rebuild_tensor_v2" } else { "_rebuild_tensor_v3" };
         let function = self.global("torch._utils", name)?;
         let mut args = self.view(tensor, class)?;
         args.push(self.flag(requires_grad)?);
         args.push(self.ordered_dict(None)?);
         if class.is_none() {
-            args.push(self.dtype(tensor.dtype)?);
+            args.push(self.dtype(tensor.dtype())?);
         }
-        if tensor.conj || tensor.neg {
+        if tensor.is_conj() || tensor.is_neg() {
             let mut bits = Vec::new();
-            for (name, bit) in [("neg", tensor.neg), ("conj", tensor.conj)] {
+            for (name, bit) in [("neg", tensor.is_neg()), ("conj", tensor.is_conj())] {
                 if bit {
                     bits.extend([self.graph.add_text(name)?, self.flag(true)?]);
                 }
@@ -373,13 +373,13 @@ impl Outliner {
 
     /// Storage, offset, sizes and strides, and room for three more arguments.
     fn view(&mut self, tensor: &Tensor, class: Option<DType>) -> Result<Vec<NodeId>> {
-        let storage = tensor.storage.clone();
+        let storage = tensor.storage().cloned();
         // A tensor without elements may have no storage of its own.
         let storage =
             storage.unwrap_or_else(|| Storage::in_memory(class, crate::ByteOrder::NATIVE, Vec::new()));
-        let pid = self.storage(&storage, class, tensor.dtype)?;
-        let offset = self.int(tensor.storage_offset)?;
-        let (shape, stride) = (self.ints(&tensor.shape)?, self.ints(&tensor.stride)?);
+        let pid = self.storage(&storage, class, tensor.dtype())?;
+        let offset = self.int(tensor.storage_offset())?;
+        let (shape, stride) = (self.ints(tensor.shape())?, self.ints(tensor.stride())?);
         let mut args = Vec::with_capacity(7);
         args.extend([pid, offset, shape, stride]);
         Ok(args)
@@ -391,9 +391,9 @@ impl Outliner {
         let layout = self.layout(sparse.layout)?;
         let mut parts = Vec::new();
         for (_, part) in &sparse.parts {
-            parts.push(self.plain_tensor(part, part.requires_grad)?);
+            parts.push(self.plain_tensor(part, part.requires_grad())?);
         }
-        parts.push(self.size(&tensor.shape)?);
+        parts.push(self.size(tensor.shape())?);
         if sparse.layout == Layout::SparseCoo {
             parts.push(self.flag(sparse.is_coalesced.unwrap_or(false))?);
         }
@@ -408,7 +408,7 @@ impl Outliner {
         requires_grad: bool,
     ) -> Result<(NodeId, Vec<NodeId>)> {
         let function = self.global("torch._utils", "_rebuild_qtensor")?;
-        let mut args = self.view(tensor, Some(tensor.dtype))?;
+        let mut args = self.view(tensor, Some(tensor.dtype()))?;
         let parameters = match quantized {
             Quantized::PerTensor { scale, zero_point } => {
                 let scheme = self.global("torch", "per_tensor_affine")?;
@@ -432,7 +432,7 @@ impl Outliner {
 
     fn channel_parameter(&mut self, parameter: &QuantizedParameter) -> Result<NodeId> {
         match parameter {
-            QuantizedParameter::Tensor(tensor) => self.plain_tensor(tensor, tensor.requires_grad),
+            QuantizedParameter::Tensor(tensor) => self.plain_tensor(tensor, tensor.requires_grad()),
             QuantizedParameter::List(numbers) => {
                 let ids: Vec<NodeId> = numbers
                     .iter()

@@ -27,8 +27,8 @@ pub(crate) fn outline_document(document: &Document, dialect: PidDialect) -> Resu
         document.graph.persistent_ids().filter(|&(id, _)| is_reached(id)).filter_map(meaning).collect();
     let mut viewed_as = HashMap::new();
     for tensor in &document.interpretation.tensors {
-        if let Some(storage) = &tensor.storage {
-            viewed_as.entry(storage.id()).or_insert(tensor.dtype);
+        if let Some(storage) = tensor.storage() {
+            viewed_as.entry(storage.id()).or_insert(tensor.dtype());
         }
     }
     let mut rewrite = Rewrite {
@@ -155,7 +155,7 @@ impl<'d> Rewrite<'d> {
     fn needs_data_at_once(&self, tensor: usize, callable: NodeId) -> bool {
         let nested = || {
             let tensor = self.document.interpretation.tensors.get(tensor);
-            tensor.is_some_and(|tensor| matches!(tensor.kind, TensorKind::Nested(_)))
+            tensor.is_some_and(|tensor| matches!(tensor.kind(), TensorKind::Nested(_)))
         };
         let cast = || {
             let name = self.document.global(callable);

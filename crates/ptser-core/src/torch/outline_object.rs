@@ -103,11 +103,11 @@ impl Walk {
             }
             // What is rebuilt is written before the attributes, and its storages are counted first.
             Kind::Tensor { tensor, attributes } if !attributes.is_empty() => {
-                let call = if tensor.parameter {
+                let call = if tensor.is_parameter() {
                     let (_, args) = self.outliner.parameter(tensor)?;
                     args.to_vec()
                 } else {
-                    let (function, args) = self.outliner.rebuild(tensor, tensor.requires_grad)?;
+                    let (function, args) = self.outliner.rebuild(tensor, tensor.requires_grad())?;
                     let class = self.outliner.global("torch", "Tensor")?;
                     let args = self.outliner.graph.add_tuple(&args)?;
                     vec![function, class, args]
@@ -200,7 +200,7 @@ impl Walk {
             Kind::Tensor { tensor, attributes } if attributes.is_empty() => self.outliner.tensor(tensor),
             Kind::Tensor { tensor, attributes } => {
                 let state = self.attributes(attributes)?;
-                let (module, name) = if tensor.parameter {
+                let (module, name) = if tensor.is_parameter() {
                     ("torch._utils", "_rebuild_parameter_with_state")
                 } else {
                     ("torch._tensor", "_rebuild_from_type_v2")

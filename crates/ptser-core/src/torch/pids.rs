@@ -1,5 +1,7 @@
 //! What the persistent ids of a graph name, asked of the container once for each.
 
+use std::sync::Arc;
+
 use foldhash::{HashMap, HashSet, HashSetExt};
 
 use super::interpret::{Fault, Place, Reading};
@@ -86,12 +88,13 @@ impl Reading<'_> {
             }
         }
         let mut found = Found::default();
-        let styles = self.styles().map_err(|error| Fault { error, place: Place::Node(graph.root()) })?;
+        let here = |error| Fault { error, place: Place::Node(graph.root()) };
+        let mut settling = self.styles().map_err(here)?;
         for (id, node) in graph.named() {
             let pid = match node {
                 Node::PersistentId(pid) => pid,
                 _ => {
-                    let view = self.settle_view(id, &styles, table, &mut found);
+                    let view = self.settle_view(id, &mut settling, table, &mut found);
                     view.map_err(|error| Fault { error, place: Place::Node(id) })?;
                     continue;
                 }
@@ -112,7 +115,8 @@ impl Reading<'_> {
             memory::push(&mut self.pids, (id, meaning))
                 .map_err(|error| Fault { error, place: Place::Node(id) })?;
         }
-        Ok(())
+        self.named = Arc::new(std::mem::take(&mut self.storages));
+        self.view_tensors(settling).map_err(here)
     }
 
     fn find(&mut self, pid: Pid<'_>, table: &mut dyn StorageTable, found: &mut Found) -> Result<PidMeaning> {
@@ -138,8 +142,9 @@ impl Reading<'_> {
                         if let Some(storage) = tensor.storage() {
                             self.place_storage(storage.clone().into(), found)?;
                         }
+                        let place = self.graph.views().len().saturating_add(self.tensors.len());
                         self.tensors.push(tensor);
-                        PidMeaning::Tensor(self.tensors.len().saturating_sub(1))
+                        PidMeaning::Tensor(place)
                     }
                     None => {
                         let what = format!("the persistent id {name:?} names nothing");

@@ -5,32 +5,28 @@ use std::sync::Arc;
 
 use super::interpret::{Meaning, Reading, Spelling, TensorMeaning};
 use super::names::{Known, QScheme, Rebuild};
-use crate::bounds::{check_inside, shaped};
+use crate::bounds::{check_count, check_inside, shaped};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
 use crate::pickle::{Node, NodeId, Object};
 use crate::sizes::Sizes;
 use crate::storage::Storage;
-use crate::tensor::{Quantized, QuantizedParameter, Tensor, TensorKind};
+use crate::tensor::{Fields, Quantized, QuantizedParameter, Tensor, TensorKind};
 
 /// PyTorch's operators take tensors of at most so many dimensions.
 const DIMENSIONS_MAX: usize = 64;
 
 /// A view, checked against its storage.
-pub(super) fn view_of(
+pub(super) fn check_view(
     storage: &Storage,
     dtype: DType,
-    shape: Sizes,
-    stride: Sizes,
+    shape: &[usize],
+    stride: &[usize],
     storage_offset: usize,
-) -> Result<Tensor> {
-    check_inside(storage, dtype, &shape, &stride, storage_offset)?;
-    let tensor = Tensor { storage_offset, ..shaped(dtype, shape, stride)? };
-    if storage.is_meta() {
-        return Ok(Tensor { kind: TensorKind::Meta, ..tensor });
-    }
-    Ok(Tensor { storage: Some(storage.clone()), ..tensor })
+) -> Result<()> {
+    check_inside(storage, dtype, shape, stride, storage_offset)?;
+    check_count(dtype, shape)
 }
 
 impl Reading<'_> {
@@ -60,7 +56,7 @@ impl Reading<'_> {
     }
 
     /// The functions that make a tensor from scratch.
-    fn plain(&self, function: Rebuild, args: &[NodeId]) -> Result<Tensor> {
+    fn plain(&self, function: Rebuild, args: &[NodeId]) -> Result<Fields> {
         match (function, args) {
             (Rebuild::V1, &[storage, offset, size, stride]) => self.view(storage, None, offset, size, stride),
             (Rebuild::V2, &[storage, offset, size, stride, requires_grad, _hooks]) => {
@@ -92,7 +88,7 @@ impl Reading<'_> {
             }
             (Rebuild::MetaNoStorage, &[dtype, size, stride, requires_grad]) => {
                 let (shape, stride) = self.shape_and_stride(size, stride)?;
-                let tensor = Tensor { kind: TensorKind::Meta, ..shaped(self.dtype(dtype)?, shape, stride)? };
+                let tensor = Fields { kind: TensorKind::Meta, ..shaped(self.dtype(dtype)?, shape, stride)? };
                 self.with_flags(tensor, requires_grad, None)
             }
             (
@@ -120,11 +116,11 @@ impl Reading<'_> {
             // The device is one without storages of its own, such as xla.
             (Rebuild::DeviceFromCpu, &[tensor, dtype, _device, requires_grad]) => {
                 let tensor = self.tensor(tensor)?.cast(self.dtype(dtype)?)?;
-                self.with_flags(tensor, requires_grad, None)
+                self.with_flags(tensor.into_fields(), requires_grad, None)
             }
             (Rebuild::DeviceFromNumpy, &[array, dtype, _device, requires_grad]) => {
                 let tensor = self.array_of(array)?.cast(self.dtype(dtype)?)?;
-                self.with_flags(tensor, requires_grad, None)
+                self.with_flags(tensor.into_fields(), requires_grad, None)
             }
             (Rebuild::Nested, &[buffer, sizes, strides, offsets]) => {
                 self.nested_tensor(buffer, sizes, strides, offsets)
@@ -207,9 +203,8 @@ impl Reading<'_> {
 
     /// A parameter of the same class; a wrapper subclass keeps what it wraps.
     fn parameter_with(&mut self, tensor: NodeId, requires_grad: bool) -> Result<TensorMeaning> {
-        let mut parameter = self.tensor(tensor)?.clone();
-        parameter.parameter = true;
-        parameter.requires_grad = requires_grad;
+        let inner = self.tensor(tensor)?.clone().into_fields();
+        let parameter = Fields { parameter: true, requires_grad, ..inner };
         let wrapper = matches!(parameter.kind, TensorKind::Wrapper { .. });
         let mut meaning = self.place(parameter);
         if let Some(&Meaning::Tensor(inner)) = self.meaning_of(tensor) {
@@ -219,12 +214,12 @@ impl Reading<'_> {
         Ok(meaning)
     }
 
-    pub(super) fn add(&mut self, tensor: Tensor) -> Meaning {
+    pub(super) fn add(&mut self, tensor: Fields) -> Meaning {
         Meaning::Tensor(self.place(tensor))
     }
 
-    fn place(&mut self, tensor: Tensor) -> TensorMeaning {
-        self.tensors.push(tensor);
+    fn place(&mut self, tensor: Fields) -> TensorMeaning {
+        self.tensors.push(tensor.into());
         TensorMeaning { place: self.tensors.len().saturating_sub(1), class: None, attributes: None }
     }
 
@@ -238,22 +233,27 @@ impl Reading<'_> {
         offset: NodeId,
         size: NodeId,
         stride: NodeId,
-    ) -> Result<Tensor> {
+    ) -> Result<Fields> {
         let Some((storage, recorded)) = self.storage(storage) else {
             return Err(self.wrong(storage, "a storage"));
         };
         let dtype = dtype.or(recorded).unwrap_or(DType::UInt8);
         let storage_offset = self.index(offset, "storage offset")?;
         let (shape, stride) = self.shape_and_stride(size, stride)?;
-        view_of(storage, dtype, shape, stride, storage_offset)
+        check_view(storage, dtype, &shape, &stride, storage_offset)?;
+        let (kind, storage) = match storage.is_meta() {
+            true => (TensorKind::Meta, None),
+            false => (TensorKind::Strided, Some(storage.clone())),
+        };
+        Ok(Fields { storage_offset, kind, storage, ..Fields::of(dtype, shape, stride) })
     }
 
     fn with_flags(
         &self,
-        mut tensor: Tensor,
+        mut tensor: Fields,
         requires_grad: NodeId,
         metadata: Option<NodeId>,
-    ) -> Result<Tensor> {
+    ) -> Result<Fields> {
         tensor.requires_grad = self.flag(requires_grad, "requires_grad")?;
         let Some(metadata) = metadata else { return Ok(tensor) };
         match self.graph.node(metadata) {
@@ -348,7 +348,7 @@ impl Reading<'_> {
     /// A tensor that can be part of another: a view of a storage.
     pub(super) fn part(&self, id: NodeId) -> Result<&Tensor> {
         let tensor = self.tensor(id)?;
-        match tensor.kind {
+        match tensor.kind() {
             TensorKind::Strided | TensorKind::Meta => Ok(tensor),
             _ => Err(self.wrong(id, "a strided tensor for a part of another")),
         }
@@ -368,7 +368,7 @@ impl Reading<'_> {
         Ok((!matches!(self.graph.node(id), Node::None)).then_some(id))
     }
 
-    fn quantizer(&self, tensor: &Tensor, parameters: NodeId) -> Result<Quantized> {
+    fn quantizer(&self, tensor: &Fields, parameters: NodeId) -> Result<Quantized> {
         let members = self.graph.tuple(parameters).unwrap_or_default();
         let scheme = match members.first().map(|&scheme| self.known_global(scheme)) {
             Some(Some(Known::QScheme(scheme))) => scheme,
@@ -395,7 +395,7 @@ impl Reading<'_> {
                 let zero_points = self.per_channel(zero_points, channels)?;
                 // PyTorch names the other scheme whichever it saves; the scales tell.
                 let float_qparams = match &scales {
-                    QuantizedParameter::Tensor(scales) => scales.dtype == DType::Float32,
+                    QuantizedParameter::Tensor(scales) => scales.dtype() == DType::Float32,
                     QuantizedParameter::List(_) => scheme == QScheme::PerChannelAffineFloatQParams,
                 };
                 Ok(Quantized::PerChannel { scales, zero_points, axis, float_qparams })

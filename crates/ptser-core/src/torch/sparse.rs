@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use super::interpret::{Meaning, Reading};
-use crate::bounds::{brief, overflow, unplaced};
+use crate::bounds::{brief, overflow};
 use crate::dtype::DType;
 use crate::error::{Reason, Result};
 use crate::layout;
 use crate::pickle::{Node, NodeId};
 use crate::sparse::IndexRule;
-use crate::tensor::{Layout, Sparse, Tensor, TensorKind};
+use crate::tensor::{Fields, Layout, Sparse, Tensor, TensorKind};
 
 /// A part, by PyTorch's name.
 type Part = (&'static str, Tensor);
 
 impl Reading<'_> {
     /// `_rebuild_sparse_tensor(layout, data)`.
-    pub(super) fn sparse(&self, layout: NodeId, data: NodeId) -> Result<Tensor> {
+    pub(super) fn sparse(&self, layout: NodeId, data: NodeId) -> Result<Fields> {
         let Some(&Meaning::Layout(layout)) = self.meaning_of(layout) else {
             return Err(self.wrong(layout, "a sparse layout"));
         };
@@ -36,7 +36,7 @@ impl Reading<'_> {
     }
 
     /// As TorchScript spells it: the layout is a number, and the parts are arguments of their own.
-    pub(super) fn script_sparse(&self, layout: NodeId, size: NodeId, parts: &[NodeId]) -> Result<Tensor> {
+    pub(super) fn script_sparse(&self, layout: NodeId, size: NodeId, parts: &[NodeId]) -> Result<Fields> {
         let layout = match self.graph.node(layout) {
             Node::Int(1) => Layout::SparseCoo,
             Node::Int(2) => Layout::SparseCsr,
@@ -65,7 +65,7 @@ impl Reading<'_> {
         size: NodeId,
         parts: &[NodeId],
         is_coalesced: Option<bool>,
-    ) -> Result<Tensor> {
+    ) -> Result<Fields> {
         let names = part_names(layout);
         if names.is_empty() || names.len() != parts.len() {
             return Err(Reason::Tensor(format!(
@@ -83,10 +83,10 @@ impl Reading<'_> {
         for (&name, &part) in names.iter().zip(parts) {
             tensors.push((name, self.part(part)?.clone()));
         }
-        let values = tensors.last().map(|(_, values)| (values.dtype, values.requires_grad));
+        let values = tensors.last().map(|(_, values)| (values.dtype(), values.requires_grad()));
         let (dtype, requires_grad) = values.unwrap_or((DType::Float32, false));
         rule_indices(layout, &shape, &mut tensors)?;
-        let mut tensor = unplaced(dtype, shape, [].into());
+        let mut tensor = Fields::of(dtype, shape, [].into());
         // Of the whole nothing is said; PyTorch makes it of its values, which pass theirs on.
         tensor.requires_grad = requires_grad;
         tensor.kind = TensorKind::Sparse(Arc::new(Sparse { layout, parts: tensors, is_coalesced }));
@@ -109,8 +109,8 @@ fn rule_indices(layout: Layout, shape: &[usize], parts: &mut [Part]) -> Result<(
     let wrong = |what: String| Err(Reason::Tensor(format!("{}: {what}", layout.name())).into());
     let Some(((_, values), indices)) = parts.split_last_mut() else { return wrong("no parts".into()) };
     for (name, index) in &mut *indices {
-        if !matches!(index.dtype, DType::Int64 | DType::Int32) {
-            return wrong(format!("{name} of {}, expected int64 or int32", index.dtype));
+        if !matches!(index.dtype(), DType::Int64 | DType::Int32) {
+            return wrong(format!("{name} of {}, expected int64 or int32", index.dtype()));
         }
     }
     match indices {
@@ -122,25 +122,25 @@ fn rule_indices(layout: Layout, shape: &[usize], parts: &mut [Part]) -> Result<(
 }
 
 fn coordinates(shape: &[usize], indices: &mut Tensor, values: &Tensor) -> Result<(), String> {
-    let (&[sparse_dim, nnz], Some(&values_nnz)) = (&*indices.shape, values.shape.first()) else {
+    let (&[sparse_dim, nnz], Some(&values_nnz)) = (indices.shape(), values.shape().first()) else {
         return Err(format!(
             "indices of {} and values of {} dimensions",
-            indices.shape.len(),
-            values.shape.len()
+            indices.shape().len(),
+            values.shape().len()
         ));
     };
     if nnz != values_nnz {
         return Err(format!("{nnz} indices and {values_nnz} values"));
     }
-    let dense = values.shape.get(1..).unwrap_or_default();
+    let dense = values.shape().get(1..).unwrap_or_default();
     if sparse_dim.checked_add(dense.len()) != Some(shape.len()) {
         return Err(format!("{sparse_dim} sparse and {} dense dimensions of {}", dense.len(), shape.len()));
     }
     let (sparse, rest) = shape.split_at_checked(sparse_dim).unwrap_or_default();
     if rest != dense {
-        return Err(format!("values of shape {} in a tensor of {}", brief(&values.shape), brief(shape)));
+        return Err(format!("values of shape {} in a tensor of {}", brief(values.shape()), brief(shape)));
     }
-    indices.index_rule = Some(Arc::new(IndexRule::Coordinates(sparse.into())));
+    indices.follow(IndexRule::Coordinates(sparse.into()));
     Ok(())
 }
 
@@ -153,13 +153,14 @@ fn compressed(
     values: &Tensor,
 ) -> Result<(), String> {
     let misfit = || {
-        let (pointers, plain, values) = (brief(&pointers.shape), brief(&plain.shape), brief(&values.shape));
+        let (pointers, plain, values) =
+            (brief(pointers.shape()), brief(plain.shape()), brief(values.shape()));
         format!("parts of shapes {pointers}, {plain} and {values} in a tensor of {}", brief(shape))
     };
-    let (&elements, batch) = plain.shape.split_last().ok_or_else(misfit)?;
-    let (&pointer_count, pointer_batch) = pointers.shape.split_last().ok_or_else(misfit)?;
+    let (&elements, batch) = plain.shape().split_last().ok_or_else(misfit)?;
+    let (&pointer_count, pointer_batch) = pointers.shape().split_last().ok_or_else(misfit)?;
     let in_batch = shape.strip_prefix(batch).ok_or_else(misfit)?;
-    let stored = values.shape.strip_prefix(&*plain.shape).ok_or_else(misfit)?;
+    let stored = values.shape().strip_prefix(plain.shape()).ok_or_else(misfit)?;
     let (&[rows, columns], dense) = in_batch.split_first_chunk::<2>().ok_or_else(misfit)?;
     let blocked = matches!(layout, Layout::SparseBsr | Layout::SparseBsc);
     let (block, stored_dense) = if blocked {
@@ -176,8 +177,7 @@ fn compressed(
     if pointer_batch != batch || dense != stored_dense || compressed.checked_add(1) != Some(pointer_count) {
         return Err(misfit());
     }
-    pointers.index_rule =
-        Some(Arc::new(IndexRule::Pointers { batch: pointer_count, elements, widest: width }));
-    plain.index_rule = Some(Arc::new(IndexRule::Below(width)));
+    pointers.follow(IndexRule::Pointers { batch: pointer_count, elements, widest: width });
+    plain.follow(IndexRule::Below(width));
     Ok(())
 }

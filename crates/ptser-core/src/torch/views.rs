@@ -1,15 +1,19 @@
 //! The views that a pickle has in a node each: what [`rebuild`](super::rebuild) makes of `_rebuild_tensor_v2`, at once.
 
+use std::sync::Arc;
+
 use super::interpret::Reading;
 use super::names::{Known, Rebuild};
 use super::persistent::{StorageRef, StorageTable};
 use super::pids::Found;
-use super::rebuild::view_of;
+use super::rebuild::check_view;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
-use crate::pickle::{NodeId, Style, index};
-use crate::tensor::Tensor;
+use crate::memory::reserve;
+use crate::pickle::{NodeId, Style, View, Views, index};
+use crate::storage::Storage;
+use crate::tensor::{Fields, Rows, Tensor, TensorKind};
 
 /// Whether a global is a function whose calls are read so.
 pub(crate) fn makes_views(full: &str) -> bool {
@@ -21,23 +25,83 @@ fn unusual() -> Error {
     Reason::Tensor("an unusual view".into()).into()
 }
 
-impl Reading<'_> {
-    /// The element type and the location of each style.
-    pub(super) fn styles(&self) -> Result<Vec<(Option<DType>, Location)>> {
-        self.graph.views().styles().iter().map(|style| self.style(style)).collect()
+/// The tensors of a graph's views: all that is said of them beside the calls themselves.
+struct Plain {
+    views: Arc<Views>,
+    /// The element type of each style.
+    dtypes: Vec<DType>,
+    /// For each view the place of its storage.
+    places: Vec<u32>,
+    storages: Arc<Vec<Storage>>,
+}
+
+impl Plain {
+    fn view(&self, row: u32) -> Option<&View> {
+        self.views.get(index(row))
     }
 
-    /// Makes the tensor of a view, the next one, unless it is there already.
+    fn sizes(&self, row: u32) -> (&[usize], &[usize]) {
+        self.view(row).map(|view| self.views.sizes(view)).unwrap_or_default()
+    }
+}
+
+impl Rows for Plain {
+    fn dtype(&self, row: u32) -> DType {
+        let dtype = self.view(row).and_then(|view| self.dtypes.get(index(view.style)));
+        dtype.copied().unwrap_or(DType::UInt8)
+    }
+
+    fn shape(&self, row: u32) -> &[usize] {
+        self.sizes(row).0
+    }
+
+    fn stride(&self, row: u32) -> &[usize] {
+        self.sizes(row).1
+    }
+
+    fn storage_offset(&self, row: u32) -> usize {
+        self.view(row).map_or(0, |view| view.offset)
+    }
+
+    fn storage(&self, row: u32) -> Option<&Storage> {
+        self.storages.get(index(*self.places.get(index(row))?))
+    }
+
+    fn requires_grad(&self, row: u32) -> bool {
+        self.view(row).is_some_and(|view| view.flag)
+    }
+}
+
+/// What is settled of a graph's views, in their order.
+pub(super) struct Settling {
+    /// The element type and the location of each style.
+    styles: Vec<(Option<DType>, Location)>,
+    /// For each view so far the place of its storage.
+    places: Vec<u32>,
+}
+
+impl Reading<'_> {
+    /// Begins with what styles say.
+    pub(super) fn styles(&self) -> Result<Settling> {
+        let views = self.graph.views();
+        let styles: Result<_> = views.styles().iter().map(|style| self.style(style)).collect();
+        let mut places = Vec::new();
+        reserve(&mut places, views.len())?;
+        Ok(Settling { styles: styles?, places })
+    }
+
+    /// Checks a view, the next one, unless that was done already, and finds its storage.
     pub(super) fn settle_view(
         &mut self,
         id: NodeId,
-        styles: &[(Option<DType>, Location)],
+        settling: &mut Settling,
         table: &mut dyn StorageTable,
         found: &mut Found,
     ) -> Result<()> {
         let graph = self.graph;
-        let place = graph.view(id).filter(|place| *place <= self.tensors.len()).ok_or_else(unusual)?;
-        if place < self.tensors.len() {
+        let Settling { styles, places } = settling;
+        let place = graph.view(id).filter(|place| *place <= places.len()).ok_or_else(unusual)?;
+        if place < places.len() {
             return Ok(());
         }
         let view = graph.views().get(place).ok_or_else(unusual)?;
@@ -47,10 +111,29 @@ impl Reading<'_> {
         self.charge([key.len(), shape.len(), stride.len()].iter().sum())?;
         let given = table.storage(&StorageRef { dtype, key, location, numel: view.numel, view: None })?;
         let storage = self.place_storage(given, found)?;
+        places.push(u32::try_from(storage).map_err(|_| unusual())?);
         let storage = self.storages.get(storage).ok_or_else(unusual)?;
-        let dtype = dtype.unwrap_or(DType::UInt8);
-        let tensor = view_of(storage, dtype, shape.into(), stride.into(), view.offset)?;
-        self.tensors.push(Tensor { requires_grad: view.flag, ..tensor });
+        check_view(storage, dtype.unwrap_or(DType::UInt8), shape, stride, view.offset)
+    }
+
+    /// Makes the tensors of all views, once all storages are known that ids name.
+    pub(super) fn view_tensors(&mut self, settled: Settling) -> Result<()> {
+        let Settling { styles, places } = settled;
+        let dtypes = styles.iter().map(|(dtype, _)| dtype.unwrap_or(DType::UInt8)).collect();
+        let (views, storages) = (Arc::clone(self.graph.views()), Arc::clone(&self.named));
+        let count = u32::try_from(places.len()).map_err(|_| unusual())?;
+        let rows: Arc<dyn Rows> = Arc::new(Plain { views, dtypes, places, storages });
+        let mut tensors = Vec::new();
+        reserve(&mut tensors, index(count).saturating_add(self.tensors.len()))?;
+        tensors.extend((0..count).map(|row| {
+            let tensor = Tensor::row(Arc::clone(&rows), row);
+            if rows.storage(row).is_some_and(Storage::is_meta) {
+                return Fields { kind: TensorKind::Meta, storage: None, ..tensor.into_fields() }.into();
+            }
+            tensor
+        }));
+        tensors.append(&mut self.tensors);
+        self.tensors = tensors;
         Ok(())
     }
 
