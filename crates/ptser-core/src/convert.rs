@@ -9,7 +9,7 @@ use crate::error::{Error, Reason, Result};
 use crate::layout;
 use crate::number::{Number, cast_floats};
 use crate::source::zeroed;
-use crate::storage::{Content, Description, Storage, fill_vec, out_of_memory};
+use crate::storage::{Content, Description, Facts, Storage, fill_vec, out_of_memory};
 use crate::tensor::{Fields, Quantized, QuantizedParameter, Tensor, TensorKind};
 
 impl Tensor {
@@ -83,11 +83,13 @@ impl Tensor {
         let inner = self.storage();
         let description = Description {
             key: inner.map_or("", Storage::key).into(),
-            dtype: Some(dtype),
             nbytes,
-            location: inner.map_or_else(crate::Location::cpu, |storage| storage.location().clone()),
-            byte_order: ByteOrder::Little,
-            expanded_bytes: inner.map_or(0, Storage::expanded_bytes),
+            facts: Facts {
+                dtype: Some(dtype),
+                location: inner.map_or_else(crate::Location::cpu, |storage| storage.location().clone()),
+                byte_order: ByteOrder::Little,
+                expanded_bytes: inner.map_or(0, Storage::expanded_bytes),
+            },
         };
         let content = Cast { tensor: self.clone(), dtype, done: OnceLock::new() };
         let cast = Fields {

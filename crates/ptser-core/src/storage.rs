@@ -3,6 +3,7 @@
 mod ahead;
 mod host;
 mod range;
+mod record;
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -14,6 +15,7 @@ pub use self::host::HostBytes;
 use self::host::{InMemory, OnHost};
 use self::range::Part;
 pub(crate) use self::range::Span;
+pub(crate) use self::record::{OfRecord, Records};
 use crate::byte_order::{ByteOrder, swap_in_place};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
@@ -24,16 +26,16 @@ use crate::source::{MemorySource, Source};
 ///
 /// A handle: clones name the same storage. Nothing is read before it is asked for.
 #[derive(Clone)]
-pub struct Storage(Arc<Inner<dyn Content>>);
+pub struct Storage(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Alone(Arc<Inner<dyn Content>>),
+    Record(OfRecord),
+}
 
 struct Inner<C: ?Sized> {
-    /// Empty where the content tells it.
-    key: Box<str>,
-    dtype: Option<DType>,
-    nbytes: u64,
-    location: Location,
-    byte_order: ByteOrder,
-    expanded_bytes: u64,
+    description: Description,
     content: C,
 }
 
@@ -104,17 +106,45 @@ pub(crate) trait Content: Send + Sync {
 pub(crate) struct Description {
     /// Empty where the content tells it.
     pub(crate) key: Box<str>,
-    pub(crate) dtype: Option<DType>,
     pub(crate) nbytes: u64,
+    pub(crate) facts: Facts,
+}
+
+/// What many storages have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) dtype: Option<DType>,
     pub(crate) location: Location,
     pub(crate) byte_order: ByteOrder,
+    /// Bytes that a view may copy out beyond the storage's own.
     pub(crate) expanded_bytes: u64,
 }
 
 impl Storage {
     pub(crate) fn new(description: Description, content: impl Content + 'static) -> Self {
-        let Description { key, dtype, nbytes, location, byte_order, expanded_bytes } = description;
-        Self(Arc::new(Inner { key, dtype, nbytes, location, byte_order, expanded_bytes, content }))
+        Self(Repr::Alone(Arc::new(Inner { description, content })))
+    }
+
+    /// A record of an archive.
+    pub(crate) fn of_record(records: Arc<dyn Records>, place: usize) -> Self {
+        Self(Repr::Record(OfRecord { records, place }))
+    }
+
+    #[inline]
+    fn content(&self) -> &dyn Content {
+        match &self.0 {
+            Repr::Alone(inner) => &inner.content,
+            Repr::Record(record) => record,
+        }
+    }
+
+    /// What it may have in common with others.
+    #[inline]
+    pub(crate) fn facts(&self) -> &Facts {
+        match &self.0 {
+            Repr::Alone(inner) => &inner.description.facts,
+            Repr::Record(OfRecord { records, .. }) => records.facts(),
+        }
     }
 
     /// A storage that is part of another from byte `start` on, as torch 0.3 wrote them. The caller has checked
@@ -139,25 +169,15 @@ impl Storage {
         let nbytes = source.size();
         let description = Description {
             key: "".into(),
-            dtype,
             nbytes,
-            location: Location::cpu(),
-            byte_order,
-            expanded_bytes: 0,
+            facts: Facts { dtype, location: Location::cpu(), byte_order, expanded_bytes: 0 },
         };
         Self::new(description, Span { source: Arc::new(source), at: 0, nbytes, name: "in the pickle".into() })
     }
 
     /// The bytes of this storage from `start` on, as a storage by itself. The caller has checked that they lie inside.
     pub(crate) fn cut(&self, start: u64, nbytes: u64) -> Self {
-        let description = Description {
-            key: self.key().into(),
-            dtype: self.0.dtype,
-            nbytes,
-            location: self.0.location.clone(),
-            byte_order: self.0.byte_order,
-            expanded_bytes: self.0.expanded_bytes,
-        };
+        let description = Description { key: self.key().into(), nbytes, facts: self.facts().clone() };
         Self::part(description, self.clone(), start)
     }
 
@@ -166,8 +186,8 @@ impl Storage {
     /// # Errors
     /// `Misuse` where the range leaves the storage.
     pub fn slice(&self, start: u64, nbytes: u64) -> Result<Self> {
-        if start.checked_add(nbytes).is_none_or(|end| end > self.0.nbytes) {
-            return Err(leaves(start, nbytes, self.0.nbytes));
+        if start.checked_add(nbytes).is_none_or(|end| end > self.nbytes()) {
+            return Err(leaves(start, nbytes, self.nbytes()));
         }
         Ok(self.cut(start, nbytes))
     }
@@ -194,11 +214,8 @@ impl Storage {
     pub fn from_host(dtype: Option<DType>, location: Location, bytes: impl HostBytes + 'static) -> Self {
         let description = Description {
             key: "".into(),
-            dtype,
             nbytes: bytes.nbytes(),
-            location,
-            byte_order: ByteOrder::NATIVE,
-            expanded_bytes: 0,
+            facts: Facts { dtype, location, byte_order: ByteOrder::NATIVE, expanded_bytes: 0 },
         };
         Self::new(description, OnHost(bytes))
     }
@@ -206,52 +223,55 @@ impl Storage {
     /// The storage that this one is a part of, and the byte that it begins with there; files of torch 0.3 have
     /// such parts.
     pub fn whole(&self) -> Option<(&Self, u64)> {
-        self.0.content.whole()
+        self.content().whole()
     }
 
     /// The byte that elements begin with, and their bytes, if they lie inside.
     pub(crate) fn range_of(&self, offset: u64, numel: u64, dtype: Option<DType>) -> Option<(u64, u64)> {
         let size = element_bytes(dtype);
         let (start, nbytes) = (offset.checked_mul(size)?, numel.checked_mul(size)?);
-        (start.checked_add(nbytes)? <= self.0.nbytes).then_some((start, nbytes))
+        (start.checked_add(nbytes)? <= self.nbytes()).then_some((start, nbytes))
     }
 
     /// The key that the file gives it: `0`, `1`, … in zip archives.
     pub fn key(&self) -> &str {
-        match &*self.0.key {
-            "" => self.0.content.key(),
-            key => key,
+        match &self.0 {
+            Repr::Alone(inner) if !inner.description.key.is_empty() => &inner.description.key,
+            _ => self.content().key(),
         }
     }
 
     /// The element type of the storage class in the file, such as `FloatStorage`; `None` for an untyped storage.
     pub fn dtype(&self) -> Option<DType> {
-        self.0.dtype
+        self.facts().dtype
     }
 
     /// Size in bytes.
     pub fn nbytes(&self) -> u64 {
-        self.0.nbytes
+        match &self.0 {
+            Repr::Alone(inner) => inner.description.nbytes,
+            Repr::Record(OfRecord { records, place }) => records.nbytes(*place),
+        }
     }
 
     /// Where it lived when it was saved.
     pub fn location(&self) -> &Location {
-        &self.0.location
+        &self.facts().location
     }
 
     /// The byte order of the file.
     pub fn byte_order(&self) -> ByteOrder {
-        self.0.byte_order
+        self.facts().byte_order
     }
 
     /// Whether a caller has its bytes, in memory or on a device; otherwise they lie in a file, or nowhere.
     pub(crate) fn is_of_host(&self) -> bool {
-        self.0.content.is_of_host()
+        self.content().is_of_host()
     }
 
     /// Whether it has a size and no bytes.
     pub(crate) fn is_meta(&self) -> bool {
-        self.0.content.is_meta()
+        self.content().is_meta()
     }
 
     /// Whether both handles name the same storage.
@@ -261,7 +281,10 @@ impl Storage {
 
     /// A number that is equal for handles of the same storage, and for no other while one of them lives.
     pub fn id(&self) -> usize {
-        Arc::as_ptr(&self.0).addr()
+        match &self.0 {
+            Repr::Alone(inner) => Arc::as_ptr(inner).addr(),
+            Repr::Record(OfRecord { records, place }) => records.id(*place),
+        }
     }
 
     /// The absolute offset of the first byte in the file; `None` where the record is compressed.
@@ -269,7 +292,7 @@ impl Storage {
     /// # Errors
     /// `Malformed` where the record's local header is damaged, `Io`.
     pub fn checkpoint_offset(&self) -> Result<Option<u64>> {
-        self.0.content.file_offset().map_err(|error| self.blame(error))
+        self.content().file_offset().map_err(|error| self.blame(error))
     }
 
     /// Whether its bytes stand in the file as they are; otherwise any of them may cost as much as all.
@@ -286,13 +309,13 @@ impl Storage {
         if self.swap_unit(dtype, order) > 1 {
             return Ok(None);
         }
-        let bytes = self.0.content.bytes().map_err(|error| self.blame(error))?;
-        Ok(bytes.filter(|bytes| u64::try_from(bytes.len()).ok() == Some(self.0.nbytes)))
+        let bytes = self.content().bytes().map_err(|error| self.blame(error))?;
+        Ok(bytes.filter(|bytes| u64::try_from(bytes.len()).ok() == Some(self.nbytes())))
     }
 
     /// Whether what [`borrow_as`](Self::borrow_as) gives lies in a private mapping of the file.
     pub(crate) fn is_mapped(&self) -> bool {
-        self.0.content.is_mapped()
+        self.content().is_mapped()
     }
 
     /// Fills `buf` from byte `offset` on, as elements of `dtype` in the given order.
@@ -321,8 +344,8 @@ impl Storage {
         buf: &'b mut [MaybeUninit<u8>],
     ) -> Result<&'b mut [u8]> {
         let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
-        if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
-            return Err(leaves(offset, len, self.0.nbytes));
+        if offset.checked_add(len).is_none_or(|end| end > self.nbytes()) {
+            return Err(leaves(offset, len, self.nbytes()));
         }
         let unit = self.swap_unit(dtype, order);
         let step = u64::try_from(unit).unwrap_or(1);
@@ -330,8 +353,8 @@ impl Storage {
             return self.read_across_units(dtype, order, offset, buf);
         }
         let bytes = match block {
-            Some(block) => self.0.content.read_ahead(block, offset, buf),
-            None => self.0.content.read(offset, buf),
+            Some(block) => self.content().read_ahead(block, offset, buf),
+            None => self.content().read(offset, buf),
         };
         let bytes = bytes.map_err(|error| self.blame(error))?;
         swap_in_place(bytes, unit);
@@ -361,11 +384,11 @@ impl Storage {
         let len = u64::try_from(buf.len()).unwrap_or(u64::MAX);
         let start = offset.saturating_sub(offset.checked_rem(unit).unwrap_or(0));
         let end =
-            offset.saturating_add(len).checked_next_multiple_of(unit).unwrap_or(u64::MAX).min(self.0.nbytes);
+            offset.saturating_add(len).checked_next_multiple_of(unit).unwrap_or(u64::MAX).min(self.nbytes());
         let around = usize::try_from(end.saturating_sub(start)).map_err(|_| out_of_memory(end))?;
         // The last unit may be cut by the storage's end, and then is not swapped.
         let mut whole =
-            fill_vec(around, |buf| self.0.content.read(start, buf).map_err(|error| self.blame(error)))?;
+            fill_vec(around, |buf| self.content().read(start, buf).map_err(|error| self.blame(error)))?;
         swap_in_place(&mut whole, self.swap_unit(dtype, order));
         let skip = usize::try_from(offset.saturating_sub(start)).unwrap_or(usize::MAX);
         match whole.get(skip..).and_then(|rest| rest.get(..buf.len())) {
@@ -379,7 +402,7 @@ impl Storage {
     /// # Errors
     /// As [`read_as`](Self::read_as), and `Io` where memory is short.
     pub fn to_vec_as(&self, dtype: DType, order: ByteOrder) -> Result<Vec<u8>> {
-        self.read_range(dtype, order, 0, self.0.nbytes)
+        self.read_range(dtype, order, 0, self.nbytes())
     }
 
     /// All bytes in this machine's byte order.
@@ -387,7 +410,7 @@ impl Storage {
     /// # Errors
     /// As [`to_vec_as`](Self::to_vec_as).
     pub fn to_vec(&self) -> Result<Vec<u8>> {
-        self.to_vec_as(self.0.dtype.unwrap_or(DType::UInt8), ByteOrder::NATIVE)
+        self.to_vec_as(self.facts().dtype.unwrap_or(DType::UInt8), ByteOrder::NATIVE)
     }
 
     /// All bytes in this machine's byte order, into memory that is there.
@@ -396,9 +419,9 @@ impl Storage {
     /// As [`to_vec_as`](Self::to_vec_as).
     pub(crate) fn copy_into(&self, vec: &mut Vec<u8>) -> Result<()> {
         vec.clear();
-        let len = usize::try_from(self.0.nbytes).map_err(|_| out_of_memory(self.0.nbytes))?;
-        vec.try_reserve_exact(len).map_err(|_| out_of_memory(self.0.nbytes))?;
-        let dtype = self.0.dtype.unwrap_or(DType::UInt8);
+        let len = usize::try_from(self.nbytes()).map_err(|_| out_of_memory(self.nbytes()))?;
+        vec.try_reserve_exact(len).map_err(|_| out_of_memory(self.nbytes()))?;
+        let dtype = self.facts().dtype.unwrap_or(DType::UInt8);
         self.for_each_chunk(dtype, ByteOrder::NATIVE, &mut |bytes| {
             vec.extend_from_slice(bytes);
             Ok(())
@@ -427,18 +450,18 @@ impl Storage {
             }),
         };
         // What is costly to have is had once.
-        if let Some(taken) = self.0.content.lend(&mut take_swapped) {
+        if let Some(taken) = self.content().lend(&mut take_swapped) {
             return taken.map_err(|error| self.blame(error));
         }
-        if let Some(taken) = self.0.content.for_each_piece(&mut take_swapped) {
+        if let Some(taken) = self.content().for_each_piece(&mut take_swapped) {
             return taken.map_err(|error| self.blame(error));
         }
-        let len = usize::try_from(self.0.nbytes.min(CHUNK)).unwrap_or(0);
+        let len = usize::try_from(self.nbytes().min(CHUNK)).unwrap_or(0);
         let mut buffer: Vec<MaybeUninit<u8>> = Vec::new();
         buffer.resize(len, MaybeUninit::uninit());
         let mut offset = 0_u64;
-        while offset < self.0.nbytes {
-            let len = usize::try_from(self.0.nbytes.saturating_sub(offset).min(CHUNK)).unwrap_or(0);
+        while offset < self.nbytes() {
+            let len = usize::try_from(self.nbytes().saturating_sub(offset).min(CHUNK)).unwrap_or(0);
             let piece = buffer.get_mut(..len).unwrap_or_default();
             take(self.read_as(dtype, order, offset, piece)?)?;
             offset = offset.saturating_add(CHUNK);
@@ -466,7 +489,7 @@ impl Storage {
         take: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         const PIECE: u64 = 1 << 20;
-        let all = start == 0 && end == self.0.nbytes;
+        let all = start == 0 && end == self.nbytes();
         if all || self.checkpoint_offset()?.is_none() {
             // What is deflated is read from its beginning on.
             let mut at = 0_u64;
@@ -493,35 +516,35 @@ impl Storage {
     /// `Misuse` where the range leaves the storage, `Io` for other sources.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if offset.checked_add(len).is_none_or(|end| end > self.0.nbytes) {
-            return Err(leaves(offset, len, self.0.nbytes));
+        if offset.checked_add(len).is_none_or(|end| end > self.nbytes()) {
+            return Err(leaves(offset, len, self.nbytes()));
         }
-        self.0.content.write(offset, bytes).map_err(|error| self.blame(error))
+        self.content().write(offset, bytes).map_err(|error| self.blame(error))
     }
 
-    /// Bytes that a view may copy out beyond the storage's own.
+    /// As in [`Facts`].
     pub(crate) fn expanded_bytes(&self) -> u64 {
-        self.0.expanded_bytes
+        self.facts().expanded_bytes
     }
 
     /// How many bytes must be swapped together to get from the file's order to `order`; 1 for none.
     pub(crate) fn swap_unit(&self, dtype: DType, order: ByteOrder) -> usize {
-        match self.0.dtype {
-            _ if self.0.byte_order == order => 1,
-            Some(own) if !self.0.content.is_of_host() => own.swap_unit(),
+        match self.facts().dtype {
+            _ if self.facts().byte_order == order => 1,
+            Some(own) if !self.content().is_of_host() => own.swap_unit(),
             _ => dtype.swap_unit(),
         }
     }
 
     fn blame(&self, error: Error) -> Error {
-        error.in_record(self.0.content.record())
+        error.in_record(self.content().record())
     }
 }
 
 impl fmt::Debug for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { dtype, nbytes, location, .. } = &*self.0;
-        let (key, dtype) = (self.key(), dtype.map_or("untyped", DType::name));
+        let Facts { dtype, location, .. } = self.facts();
+        let (key, dtype, nbytes) = (self.key(), dtype.map_or("untyped", DType::name), self.nbytes());
         write!(f, "Storage({key:?}, {dtype}, {nbytes} bytes, {location})")
     }
 }

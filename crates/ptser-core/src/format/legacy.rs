@@ -12,7 +12,7 @@ use crate::error::{Error, Reason, Result};
 use crate::limits::{Limits, Objects};
 use crate::pickle::{self, Encoding, Graph, Node};
 use crate::source::Source;
-use crate::storage::{Description, Span, Storage, fill_vec};
+use crate::storage::{Description, Facts, Span, Storage, fill_vec};
 use crate::torch::{self, Given, Globals, StorageRef, StorageTable};
 
 /// What the first pickle holds, little-endian: 0x1950A86A20F9469CFC6C.
@@ -175,12 +175,14 @@ impl LegacyStorages {
     fn description(&self, key: &str, reference: &StorageRef<'_>, nbytes: u64) -> Description {
         Description {
             key: key.into(),
-            dtype: reference.dtype,
             nbytes,
-            location: reference.location.clone(),
-            // Data lies little-endian in every stream, whoever wrote it.
-            byte_order: ByteOrder::Little,
-            expanded_bytes: self.limits.expanded_bytes,
+            facts: Facts {
+                dtype: reference.dtype,
+                location: reference.location.clone(),
+                // Data lies little-endian in every stream, whoever wrote it.
+                byte_order: ByteOrder::Little,
+                expanded_bytes: self.limits.expanded_bytes,
+            },
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::layout;
 use crate::limits::{self, Limits};
 use crate::location::Location;
 use crate::source::Source;
-use crate::storage::{Description, Span, Storage, fill_vec};
+use crate::storage::{Description, Facts, Span, Storage, fill_vec};
 use crate::tensor::{Fields, Tensor};
 
 /// Bytes of the length that stands before the header.
@@ -62,11 +62,13 @@ pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits) -> Result<Document
         limits::check("all storages in bytes", "tensor_bytes", total, limits.tensor_bytes)?;
         let description = Description {
             key: name.as_str().into(),
-            dtype: Some(dtype),
             nbytes,
-            location: Location::cpu(),
-            byte_order: ByteOrder::Little,
-            expanded_bytes: limits.expanded_bytes,
+            facts: Facts {
+                dtype: Some(dtype),
+                location: Location::cpu(),
+                byte_order: ByteOrder::Little,
+                expanded_bytes: limits.expanded_bytes,
+            },
         };
         let content = Span { source: Arc::clone(source), at, nbytes, name: format!("tensor {name}") };
         let storage = Some(Storage::new(description, content));

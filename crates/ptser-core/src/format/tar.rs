@@ -16,7 +16,7 @@ use crate::location::Location;
 use crate::pickle::{Graph, Node, NodeId};
 use crate::sizes::Sizes;
 use crate::source::Source;
-use crate::storage::{Description, Span, Storage, element_bytes};
+use crate::storage::{Description, Facts, Span, Storage, element_bytes};
 use crate::tar::{self, Member};
 use crate::tensor::{Fields, Tensor};
 use crate::torch::{Given, Known, Named, StorageRef, StorageTable, known};
@@ -80,22 +80,24 @@ impl TarFile {
             let at = part.skip(nbytes)?;
             let description = Description {
                 key: storage.key.as_str().into(),
-                dtype: Some(storage.dtype),
                 nbytes,
-                location: storage.location,
-                byte_order: ByteOrder::Little,
-                expanded_bytes,
+                facts: Facts {
+                    dtype: Some(storage.dtype),
+                    location: storage.location,
+                    byte_order: ByteOrder::Little,
+                    expanded_bytes,
+                },
             };
             let name = format!("storage {}", storage.key);
             let content = Span { source: Arc::clone(part.source), at, nbytes, name };
             self.storages.insert(storage.key, Storage::new(description, content));
         }
         // The oldest archives end here.
-        if part.is_at_end() { Ok(()) } else { self.read_parts(&part.pickle()?, expanded_bytes) }
+        if part.is_at_end() { Ok(()) } else { self.read_parts(&part.pickle()?) }
     }
 
     /// Storages that are parts of others: `(key, root key, offset, numel)`.
-    fn read_parts(&mut self, graph: &Graph, expanded_bytes: u64) -> Result<()> {
+    fn read_parts(&mut self, graph: &Graph) -> Result<()> {
         let Node::List(_) = graph.node(graph.root()) else {
             return Err(malformed("the parts of storages are no list".into()));
         };
@@ -121,14 +123,7 @@ impl TarFile {
                     whole.nbytes()
                 )));
             };
-            let description = Description {
-                key: key.as_str().into(),
-                dtype: whole.dtype(),
-                nbytes,
-                location: whole.location().clone(),
-                byte_order: whole.byte_order(),
-                expanded_bytes,
-            };
+            let description = Description { key: key.as_str().into(), nbytes, facts: whole.facts().clone() };
             self.storages.insert(key, Storage::part(description, whole, start));
         }
         Ok(())

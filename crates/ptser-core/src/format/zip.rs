@@ -1,10 +1,10 @@
 //! The zip archive of torch 1.6 and later.
 
-use std::mem::MaybeUninit;
+mod storages;
+
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashMapExt};
-
+pub(crate) use self::storages::ZipStorages;
 use super::Format;
 use super::container::Terms;
 use super::foreign::archive_error;
@@ -13,8 +13,6 @@ use crate::byte_order::ByteOrder;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
 use crate::source::Source;
-use crate::storage::{Block, Content, Description, Storage};
-use crate::torch::{Given, StorageRef, StorageTable};
 
 /// An archive and the source it lies in.
 pub(crate) struct ZipFile {
@@ -22,7 +20,8 @@ pub(crate) struct ZipFile {
     archive: Archive,
     format: Format,
     byte_order: ByteOrder,
-    verify_crc: bool,
+    /// Of each record, where they are checked.
+    crcs: Option<Vec<Option<Box<Crc>>>>,
 }
 
 pub(super) const PICKLE: &str = "data.pkl";
@@ -45,8 +44,10 @@ impl ZipFile {
     /// Reads the directory and the records that say what the archive is.
     pub(crate) fn open(source: Arc<dyn Source>, terms: Terms<'_>) -> Result<Self> {
         let archive = open_archive(&*source, terms.limits)?;
-        let Terms { byte_order, verify_crc, .. } = terms;
-        let mut file = Self { source, archive, format: Format::Zip, byte_order, verify_crc };
+        let crc = |record| Crc::of(record).map(Box::new);
+        let crcs = terms.verify_crc.then(|| archive.records().iter().map(crc).collect());
+        let byte_order = terms.byte_order;
+        let mut file = Self { source, archive, format: Format::Zip, byte_order, crcs };
         if file.archive.find(CONSTANTS).is_some() {
             file.format = Format::TorchScript;
         }
@@ -99,7 +100,7 @@ impl ZipFile {
             );
         }
         let content =
-            read_whole(record, &*self.source, self.verify_crc).map_err(|error| error.in_record(name))?;
+            read_whole(record, &*self.source, self.crcs.is_some()).map_err(|error| error.in_record(name))?;
         Ok(String::from_utf8_lossy(&content).into_owned())
     }
 
@@ -110,7 +111,16 @@ impl ZipFile {
 
     /// The bytes of a record that holds a pickle.
     pub(crate) fn pickle(&self, record: &str, limits: &Limits) -> Result<Vec<u8>> {
-        read_pickle(&self.archive, &*self.source, record, limits, self.verify_crc)
+        read_pickle(&self.archive, &*self.source, record, limits, self.crcs.is_some())
+    }
+
+    fn record(&self, place: usize) -> Result<&Record> {
+        let record = self.archive.records().get(place);
+        record.ok_or_else(|| Reason::MissingRecord { name: place.to_string() }.into())
+    }
+
+    fn crc(&self, place: usize) -> Option<&Crc> {
+        self.crcs.as_ref()?.get(place)?.as_deref()
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -204,117 +214,6 @@ fn check_ratio(what: &'static str, size: u64, stored: u64, free: u64, allowed: u
     limits::check(what, "inflation_ratio", ratio, allowed)
 }
 
-/// Answers the persistent ids of a pickle in an archive.
-pub(crate) struct ZipStorages {
-    file: Arc<ZipFile>,
-    /// The folder that the storages lie in.
-    folder: &'static str,
-    limits: Limits,
-    inflation: Inflation,
-    /// Those made so far, each once, by the place of its record.
-    made: Vec<Option<Storage>>,
-    /// And those by key that have no record to themselves.
-    others: HashMap<String, Storage>,
-    /// The place of the record that is looked at first: files have them in the order of the pickle.
-    next: usize,
-}
-
-impl ZipStorages {
-    pub(crate) fn new(file: Arc<ZipFile>, folder: &'static str, limits: &Limits) -> Self {
-        Self {
-            file,
-            folder,
-            limits: limits.clone(),
-            inflation: Inflation::default(),
-            made: Vec::new(),
-            others: HashMap::new(),
-            next: 0,
-        }
-    }
-}
-
-impl StorageTable for ZipStorages {
-    fn storage(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
-        self.give(reference).map_err(|error| error.in_record(&self.name(reference.key)))
-    }
-}
-
-impl ZipStorages {
-    /// The name of a storage's record.
-    fn name(&self, key: &str) -> String {
-        format!("{}/{key}", self.folder)
-    }
-
-    fn give(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
-        let key = reference.key;
-        let nbytes = reference.nbytes()?;
-        let (place, is_told) = self.place(key).unzip();
-        let is_told = is_told == Some(true);
-        let made = place.and_then(|place| self.made.get(place)?.as_ref());
-        let made = made.filter(|storage| storage.key() == key).or_else(|| self.others.get(key));
-        if let Some(storage) = made {
-            // A second name for the same bytes must claim all of them, as the first did.
-            check_size(reference, nbytes, storage.nbytes())?;
-            return Ok(Given { storage: storage.clone(), is_new: false });
-        }
-        let description = Description {
-            key: if is_told { "".into() } else { key.into() },
-            dtype: reference.dtype,
-            nbytes,
-            location: reference.location.clone(),
-            byte_order: self.file.byte_order,
-            expanded_bytes: self.limits.expanded_bytes,
-        };
-        // TorchScript keeps the storages of meta tensors, and writes nothing into their records.
-        let meta = self.file.format == Format::TorchScript && reference.location.as_str() == "meta";
-        let storage = if meta {
-            Storage::new(description, MetaContent { name: self.name(key) })
-        } else {
-            let place = place.ok_or_else(|| Reason::MissingRecord { name: self.name(key) })?;
-            Storage::new(description, self.content(place, reference, nbytes)?)
-        };
-        self.made.resize(self.file.archive.records().len(), None);
-        match place.and_then(|place| self.made.get_mut(place)) {
-            Some(made @ None) => *made = Some(storage.clone()),
-            Some(Some(_)) | None => drop(self.others.insert(key.to_owned(), storage.clone())),
-        }
-        Ok(Given { storage, is_new: true })
-    }
-
-    /// The place of the record of a storage, and whether its name has just this key.
-    fn place(&mut self, key: &str) -> Option<(usize, bool)> {
-        let is_next = self.key_at(self.next) == Some(key);
-        let place = if is_next { self.next } else { self.file.archive.place(&self.name(key))? };
-        self.next = place.saturating_add(1);
-        Some((place, is_next || self.key_at(place) == Some(key)))
-    }
-
-    /// The key of the storage whose record has a place, if it is one's.
-    fn key_at(&self, place: usize) -> Option<&str> {
-        self.file.archive.records().get(place)?.name.strip_prefix(self.folder)?.strip_prefix('/')
-    }
-
-    fn content(&mut self, place: usize, reference: &StorageRef<'_>, nbytes: u64) -> Result<RecordContent> {
-        let mut content = RecordContent { file: Arc::clone(&self.file), place, crc: None };
-        if self.file.verify_crc {
-            content.crc = content.record_of().map(Crc::of)?.map(Box::new);
-        }
-        let record = content.record_of()?;
-        check_size(reference, nbytes, record.size)?;
-        match record.compression {
-            Compression::Stored => {}
-            Compression::Deflated => {
-                // One that is refused may be asked for again, and counts once.
-                let mut inflation = self.inflation;
-                inflation.add(record, &self.limits)?;
-                self.inflation = inflation;
-            }
-            Compression::Unsupported(why) => return Err(Reason::Unsupported(why.text().into()).into()),
-        }
-        Ok(content)
-    }
-}
-
 /// Bytes of deflated records so far: inflated, and as they are stored.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Inflation {
@@ -335,156 +234,5 @@ impl Inflation {
         limits::check(what, "inflated_bytes", inflated, limits.inflated_bytes)?;
         let what = "the inflation of the records";
         check_ratio(what, inflated, stored, FREE_STORAGES, limits.inflation_ratio)
-    }
-}
-
-fn check_size(reference: &StorageRef<'_>, expected: u64, found: u64) -> Result<()> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(Reason::RecordSize { found, expected, numel: reference.numel, dtype: reference.dtype_name().into() }
-        .into())
-}
-
-/// The key in the name of a storage's record.
-fn key_in(record: &str) -> &str {
-    record.split_once('/').map_or("", |(_folder, key)| key)
-}
-
-/// A storage of the meta device.
-struct MetaContent {
-    name: String,
-}
-
-impl MetaContent {
-    fn nothing<T>() -> Result<T> {
-        Err(Reason::Unsupported("a meta storage has a size and no bytes".into()).into())
-    }
-}
-
-impl Content for MetaContent {
-    fn read<'b>(&self, _offset: u64, _buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
-        Self::nothing()
-    }
-
-    fn bytes(&self) -> Result<Option<&[u8]>> {
-        Ok(None)
-    }
-
-    fn file_offset(&self) -> Result<Option<u64>> {
-        Ok(None)
-    }
-
-    fn write(&self, _offset: u64, _bytes: &[u8]) -> Result<()> {
-        Self::nothing()
-    }
-
-    fn record(&self) -> &str {
-        &self.name
-    }
-
-    fn key(&self) -> &str {
-        key_in(&self.name)
-    }
-
-    fn is_meta(&self) -> bool {
-        true
-    }
-}
-
-/// A storage's bytes in their record.
-struct RecordContent {
-    file: Arc<ZipFile>,
-    place: usize,
-    /// Where it is to be checked.
-    crc: Option<Box<Crc>>,
-}
-
-impl RecordContent {
-    fn record_of(&self) -> Result<&Record> {
-        let record = self.file.archive.records().get(self.place);
-        record.ok_or_else(|| Reason::MissingRecord { name: self.place.to_string() }.into())
-    }
-
-    /// Reads the content from the archive's source, or from what was read of it.
-    fn read_from<'b>(
-        &self,
-        source: &dyn Source,
-        offset: u64,
-        buf: &'b mut [MaybeUninit<u8>],
-    ) -> Result<&'b mut [u8]> {
-        let bytes = self.record_of()?.read(source, offset, buf)?;
-        self.note(offset, bytes)?;
-        Ok(bytes)
-    }
-
-    fn note(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.crc.as_ref().map_or(Ok(()), |crc| crc.note(offset, bytes))
-    }
-}
-
-impl Content for RecordContent {
-    fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
-        self.read_from(&*self.file.source, offset, buf)
-    }
-
-    fn read_ahead<'b>(
-        &self,
-        block: &mut Block,
-        offset: u64,
-        buf: &'b mut [MaybeUninit<u8>],
-    ) -> Result<&'b mut [u8]> {
-        let ZipFile { archive, source, .. } = &*self.file;
-        // What lies in memory takes no calls.
-        let small = archive.small(self.place).filter(|_| source.bytes().is_none());
-        let block = small.and_then(|range| block.with(source, &range, || archive.small_from(self.place)));
-        // What cannot be read with its neighbours may be there by itself.
-        self.read_from(block.unwrap_or(&**source), offset, buf)
-    }
-
-    fn bytes(&self) -> Result<Option<&[u8]>> {
-        let bytes = self.record_of()?.bytes(&*self.file.source)?;
-        bytes.map_or(Ok(()), |bytes| self.note(0, bytes))?;
-        Ok(bytes)
-    }
-
-    fn for_each_piece(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
-        let record = self.record_of().ok().filter(|record| record.compression == Compression::Deflated)?;
-        let mut offset = 0_u64;
-        Some(record.for_each_piece(&*self.file.source, &mut |piece| {
-            self.note(offset, piece)?;
-            offset = offset.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-            take(piece)
-        }))
-    }
-
-    fn is_mapped(&self) -> bool {
-        self.file.source.is_mapped()
-    }
-
-    fn file_offset(&self) -> Result<Option<u64>> {
-        let record = self.record_of()?;
-        match record.compression {
-            Compression::Stored => record.offset(&*self.file.source).map(Some),
-            Compression::Deflated | Compression::Unsupported(_) => Ok(None),
-        }
-    }
-
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let record = self.record_of()?;
-        if record.compression != Compression::Stored {
-            return Err(Reason::Misuse("a deflated record cannot be written in place".into()).into());
-        }
-        let at = record.data_at(&*self.file.source)?.saturating_add(offset);
-        self.crc.iter().for_each(|crc| crc.forget());
-        Ok(self.file.source.write_all_at(bytes, at)?)
-    }
-
-    fn record(&self) -> &str {
-        self.record_of().map_or("", |record| &record.name)
-    }
-
-    fn key(&self) -> &str {
-        key_in(self.record())
     }
 }

@@ -16,27 +16,27 @@ pub(super) struct Part {
 
 impl Content for Part {
     fn read<'b>(&self, offset: u64, buf: &'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8]> {
-        self.whole.0.content.read(self.start.saturating_add(offset), buf)
+        self.whole.content().read(self.start.saturating_add(offset), buf)
     }
 
     fn bytes(&self) -> Result<Option<&[u8]>> {
-        Ok(range(self.whole.0.content.bytes()?, self.start, self.nbytes))
+        Ok(range(self.whole.content().bytes()?, self.start, self.nbytes))
     }
 
     fn is_mapped(&self) -> bool {
-        self.whole.0.content.is_mapped()
+        self.whole.content().is_mapped()
     }
 
     fn file_offset(&self) -> Result<Option<u64>> {
-        Ok(self.whole.0.content.file_offset()?.map(|offset| offset.saturating_add(self.start)))
+        Ok(self.whole.content().file_offset()?.map(|offset| offset.saturating_add(self.start)))
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.whole.0.content.write(self.start.saturating_add(offset), bytes)
+        self.whole.content().write(self.start.saturating_add(offset), bytes)
     }
 
     fn record(&self) -> &str {
-        self.whole.0.content.record()
+        self.whole.content().record()
     }
 
     fn whole(&self) -> Option<(&Storage, u64)> {
@@ -44,13 +44,13 @@ impl Content for Part {
     }
 
     fn is_of_host(&self) -> bool {
-        self.whole.0.content.is_of_host()
+        self.whole.content().is_of_host()
     }
 
     fn for_each_piece(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
         let (start, end) = (self.start, self.start.saturating_add(self.nbytes));
         let mut at = 0_u64;
-        self.whole.0.content.for_each_piece(&mut |piece| {
+        self.whole.content().for_each_piece(&mut |piece| {
             let place = |offset: u64| {
                 usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len())
             };
@@ -63,7 +63,7 @@ impl Content for Part {
     fn lend(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {
         let start = usize::try_from(self.start).unwrap_or(usize::MAX);
         let end = usize::try_from(self.start.saturating_add(self.nbytes)).unwrap_or(usize::MAX);
-        self.whole.0.content.lend(&mut |bytes| match bytes.get(start..end) {
+        self.whole.content().lend(&mut |bytes| match bytes.get(start..end) {
             Some(part) => take(part),
             None => Err(Error::backend("a storage has fewer bytes than it said")),
         })

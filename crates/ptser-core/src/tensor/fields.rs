@@ -28,23 +28,23 @@ pub(crate) struct Fields {
 /// Plain tensors, which most checkpoints are full of: strided views of storages, and nothing else is to be said of them.
 /// Each is a row by its number.
 pub(crate) trait Rows: Send + Sync {
-    fn dtype(&self, row: u32) -> DType;
-    fn shape(&self, row: u32) -> &[usize];
-    fn stride(&self, row: u32) -> &[usize];
-    fn storage_offset(&self, row: u32) -> usize;
-    fn storage(&self, row: u32) -> Option<&Storage>;
-    fn requires_grad(&self, row: u32) -> bool;
+    fn dtype(&self, row: usize) -> DType;
+    fn shape(&self, row: usize) -> &[usize];
+    fn stride(&self, row: usize) -> &[usize];
+    fn storage_offset(&self, row: usize) -> usize;
+    fn storage(&self, row: usize) -> Option<&Storage>;
+    fn requires_grad(&self, row: usize) -> bool;
 }
 
 #[derive(Clone)]
 pub(super) enum Repr {
-    Row(Arc<dyn Rows>, u32),
+    Row(Arc<dyn Rows>, usize),
     Own(Arc<Fields>),
 }
 
 impl Tensor {
     /// A row of a table.
-    pub(crate) fn row(rows: Arc<dyn Rows>, row: u32) -> Self {
+    pub(crate) fn row(rows: Arc<dyn Rows>, row: usize) -> Self {
         Self(Repr::Row(rows, row))
     }
 

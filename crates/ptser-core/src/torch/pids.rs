@@ -70,7 +70,7 @@ impl Found {
     }
 }
 
-impl Reading<'_> {
+impl<'g> Reading<'g> {
     /// Asks the container for everything that the graph names.
     pub(super) fn settle_pids(&mut self, table: &mut dyn StorageTable) -> Result<(), Fault> {
         let graph = self.graph;
@@ -89,7 +89,7 @@ impl Reading<'_> {
         }
         let mut found = Found::default();
         let here = |error| Fault { error, place: Place::Node(graph.root()) };
-        let mut settling = self.styles().map_err(here)?;
+        let mut settling = self.settling().map_err(here)?;
         for (id, node) in graph.named() {
             let pid = match node {
                 Node::PersistentId(pid) => pid,

@@ -9,7 +9,6 @@ use super::pids::Found;
 use super::rebuild::check_view;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
-use crate::location::Location;
 use crate::memory::reserve;
 use crate::pickle::{NodeId, Style, View, Views, index};
 use crate::storage::Storage;
@@ -36,95 +35,96 @@ struct Plain {
 }
 
 impl Plain {
-    fn view(&self, row: u32) -> Option<&View> {
-        self.views.get(index(row))
+    fn view(&self, row: usize) -> Option<&View> {
+        self.views.get(row)
     }
 
-    fn sizes(&self, row: u32) -> (&[usize], &[usize]) {
+    fn sizes(&self, row: usize) -> (&[usize], &[usize]) {
         self.view(row).map(|view| self.views.sizes(view)).unwrap_or_default()
     }
 }
 
 impl Rows for Plain {
-    fn dtype(&self, row: u32) -> DType {
+    fn dtype(&self, row: usize) -> DType {
         let dtype = self.view(row).and_then(|view| self.dtypes.get(index(view.style)));
         dtype.copied().unwrap_or(DType::UInt8)
     }
 
-    fn shape(&self, row: u32) -> &[usize] {
+    fn shape(&self, row: usize) -> &[usize] {
         self.sizes(row).0
     }
 
-    fn stride(&self, row: u32) -> &[usize] {
+    fn stride(&self, row: usize) -> &[usize] {
         self.sizes(row).1
     }
 
-    fn storage_offset(&self, row: u32) -> usize {
+    fn storage_offset(&self, row: usize) -> usize {
         self.view(row).map_or(0, |view| view.offset)
     }
 
-    fn storage(&self, row: u32) -> Option<&Storage> {
-        self.storages.get(index(*self.places.get(index(row))?))
+    fn storage(&self, row: usize) -> Option<&Storage> {
+        self.storages.get(index(*self.places.get(row)?))
     }
 
-    fn requires_grad(&self, row: u32) -> bool {
+    fn requires_grad(&self, row: usize) -> bool {
         self.view(row).is_some_and(|view| view.flag)
     }
 }
 
 /// What is settled of a graph's views, in their order.
-pub(super) struct Settling {
-    /// The element type and the location of each style.
-    styles: Vec<(Option<DType>, Location)>,
+pub(super) struct Settling<'g> {
+    /// Of each style what references to its storages say; their keys and sizes are those of a view.
+    references: Vec<StorageRef<'g>>,
     /// For each view so far the place of its storage.
     places: Vec<u32>,
 }
 
-impl Reading<'_> {
+impl<'g> Reading<'g> {
     /// Begins with what styles say.
-    pub(super) fn styles(&self) -> Result<Settling> {
+    pub(super) fn settling(&self) -> Result<Settling<'g>> {
         let views = self.graph.views();
-        let styles: Result<_> = views.styles().iter().map(|style| self.style(style)).collect();
+        let references: Result<_> = views.styles().iter().map(|style| self.reference(style)).collect();
         let mut places = Vec::new();
         reserve(&mut places, views.len())?;
-        Ok(Settling { styles: styles?, places })
+        Ok(Settling { references: references?, places })
     }
 
     /// Checks a view, the next one, unless that was done already, and finds its storage.
     pub(super) fn settle_view(
         &mut self,
         id: NodeId,
-        settling: &mut Settling,
+        settling: &mut Settling<'g>,
         table: &mut dyn StorageTable,
         found: &mut Found,
     ) -> Result<()> {
         let graph = self.graph;
-        let Settling { styles, places } = settling;
+        let Settling { references, places } = settling;
         let place = graph.view(id).filter(|place| *place <= places.len()).ok_or_else(unusual)?;
         if place < places.len() {
             return Ok(());
         }
         let view = graph.views().get(place).ok_or_else(unusual)?;
-        let (dtype, location) = styles.get(index(view.style)).cloned().ok_or_else(unusual)?;
+        let reference = references.get_mut(index(view.style)).ok_or_else(unusual)?;
         let key = graph.str(view.key).ok_or_else(unusual)?;
+        (reference.key, reference.numel) = (key, view.numel);
         let (shape, stride) = graph.views().sizes(view);
         self.charge([key.len(), shape.len(), stride.len()].iter().sum())?;
-        let given = table.storage(&StorageRef { dtype, key, location, numel: view.numel, view: None })?;
+        let given = table.storage(reference)?;
         let storage = self.place_storage(given, found)?;
         places.push(u32::try_from(storage).map_err(|_| unusual())?);
         let storage = self.storages.get(storage).ok_or_else(unusual)?;
-        check_view(storage, dtype.unwrap_or(DType::UInt8), shape, stride, view.offset)
+        check_view(storage, reference.dtype.unwrap_or(DType::UInt8), shape, stride, view.offset)
     }
 
     /// Makes the tensors of all views, once all storages are known that ids name.
-    pub(super) fn view_tensors(&mut self, settled: Settling) -> Result<()> {
-        let Settling { styles, places } = settled;
-        let dtypes = styles.iter().map(|(dtype, _)| dtype.unwrap_or(DType::UInt8)).collect();
+    pub(super) fn view_tensors(&mut self, settled: Settling<'_>) -> Result<()> {
+        let Settling { references, places } = settled;
+        let dtypes = references.iter().map(|of| of.dtype.unwrap_or(DType::UInt8)).collect();
         let (views, storages) = (Arc::clone(self.graph.views()), Arc::clone(&self.named));
-        let count = u32::try_from(places.len()).map_err(|_| unusual())?;
+        let count = places.len();
         let rows: Arc<dyn Rows> = Arc::new(Plain { views, dtypes, places, storages });
         let mut tensors = Vec::new();
-        reserve(&mut tensors, index(count).saturating_add(self.tensors.len()))?;
+        reserve(&mut tensors, count.saturating_add(self.tensors.len()))?;
         tensors.extend((0..count).map(|row| {
             let tensor = Tensor::row(Arc::clone(&rows), row);
             if rows.storage(row).is_some_and(Storage::is_meta) {
@@ -137,14 +137,15 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// What all calls of a style share, where it is PyTorch's.
-    fn style(&self, style: &Style) -> Result<(Option<DType>, Location)> {
+    /// What all calls of a style say of their storages, where it is PyTorch's.
+    fn reference(&self, style: &Style) -> Result<StorageRef<'g>> {
         let is_usual = self.known_global(style.function) == Some(Known::Rebuild(Rebuild::V2))
             && self.graph.is_text(style.kind, b"storage")
             && self.known_global(style.hooks) == Some(Known::OrderedDict);
         if !is_usual {
             return Err(unusual());
         }
-        Ok((self.storage_class(style.class)?, self.location(style.location)?))
+        let (dtype, location) = (self.storage_class(style.class)?, self.location(style.location)?);
+        Ok(StorageRef { dtype, key: "", location, numel: 0, view: None })
     }
 }
