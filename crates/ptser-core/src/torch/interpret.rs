@@ -168,8 +168,6 @@ pub(crate) fn interpret(
     memory::reserve(&mut reading.meanings, graph.objects().len()).map_err(here)?;
     memory::reserve(&mut reading.storages, graph.views().len()).map_err(here)?;
     reading.settle_pids(storages)?;
-    // Most storages are one tensor's.
-    memory::reserve(&mut reading.tensors, reading.pids.len()).map_err(here)?;
     for (place, object) in graph.objects().iter().enumerate() {
         let meaning = reading.meaning(object, storages).or_else(|error| {
             let made_from = reading.damaged_part(object);

@@ -124,7 +124,9 @@ impl<'g> Reading<'g> {
         let count = places.len();
         let rows: Arc<dyn Rows> = Arc::new(Plain { views, dtypes, places, storages });
         let mut tensors = Vec::new();
-        reserve(&mut tensors, count.saturating_add(self.tensors.len()))?;
+        let others = self.tensors.len().saturating_add(self.pids.len());
+        // Most storages are one tensor's.
+        reserve(&mut tensors, count.saturating_add(others))?;
         tensors.extend((0..count).map(|row| {
             let tensor = Tensor::row(Arc::clone(&rows), row);
             if rows.storage(row).is_some_and(Storage::is_meta) {
