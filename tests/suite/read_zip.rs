@@ -1,6 +1,6 @@
 //! Every fixture reads as PyTorch reads it: tensors, sharing, values.
 
-use ptser::{Checkpoint, Tensor};
+use ptser::{Checkpoint, DType, Tensor};
 use serde_json::json;
 
 use crate::{build, fixtures};
@@ -116,4 +116,39 @@ fn an_archive_needs_no_version() {
     let plain = build::archive("archive", &[("data.pkl", &pickle), ("data/0", &data)]);
     let checkpoint = Checkpoint::from_bytes(plain).unwrap();
     assert_eq!(*checkpoint.tensor("w").unwrap().to_contiguous().unwrap(), *data);
+}
+
+/// PyTorch 2.15 finds one storage for each key, too.
+#[test]
+fn keys_that_differ_in_case_are_storages_of_one_record() {
+    let of = |class: &[u8], key| {
+        let (kind, key, cpu, numel) =
+            (build::text("storage"), build::text(key), build::text("cpu"), build::int(6));
+        let pid = [b"(", kind.as_slice(), b"ctorch\n", class, b"\n", &key, &cpu, &numel, b"tQ"].concat();
+        build::tensor(&pid, 0, &[6], &[1])
+    };
+    let tensors =
+        [of(b"FloatStorage", "a"), of(b"FloatStorage", "A"), of(b"IntStorage", "a"), of(b"IntStorage", "A")];
+    let pickle = build::pickle(&[b"](", &tensors.concat(), b"e"]);
+    let data: Vec<u8> = (0..24).collect();
+    let bytes = build::archive("archive", &[("data.pkl", &pickle), ("data/a", &data), ("version", b"3\n")]);
+    let checkpoint = Checkpoint::from_bytes(bytes).unwrap();
+    let found: Vec<_> = checkpoint
+        .tensors()
+        .map(|(_, tensor)| (tensor.dtype(), tensor.storage().unwrap()))
+        .map(|(dtype, storage)| (dtype, storage.key(), storage.dtype(), storage.id()))
+        .collect();
+    let [lower, upper] = [0, 1].map(|place| checkpoint.storages()[place].id());
+    let (float, int) = (DType::Float32, DType::Int32);
+    let expected = [
+        (float, "a", Some(float), lower),
+        (float, "A", Some(float), upper),
+        (int, "a", Some(float), lower),
+        (int, "A", Some(float), upper),
+    ];
+    assert_eq!(found, expected);
+    assert_ne!(lower, upper);
+    for (name, tensor) in checkpoint.tensors() {
+        assert_eq!(*tensor.to_contiguous().unwrap(), *data, "{name}");
+    }
 }
