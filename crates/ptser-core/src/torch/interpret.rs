@@ -166,7 +166,9 @@ pub(crate) fn interpret(
     };
     let here = |error| Fault { error, place: Place::Node(graph.root()) };
     memory::reserve(&mut reading.meanings, graph.objects().len()).map_err(here)?;
-    memory::reserve(&mut reading.storages, graph.views().len()).map_err(here)?;
+    // Most storages are one tensor's, which is a view or was made by a call.
+    let tensors = graph.views().len().saturating_add(graph.objects().len());
+    memory::reserve(&mut reading.storages, tensors).map_err(here)?;
     reading.settle_pids(storages)?;
     for (place, object) in graph.objects().iter().enumerate() {
         let meaning = reading.meaning(object, storages).or_else(|error| {
