@@ -111,7 +111,7 @@ pub(crate) struct Description {
 }
 
 /// What many storages have in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Facts {
     pub(crate) dtype: Option<DType>,
     pub(crate) location: Location,
