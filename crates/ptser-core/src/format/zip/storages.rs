@@ -3,9 +3,7 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashMapExt};
-use indexmap::IndexMap;
 
 use super::{Inflation, ZipFile};
 use crate::archive::{Compression, Crc};
@@ -27,7 +25,9 @@ pub(crate) struct ZipStorages {
     limits: Limits,
     inflation: Inflation,
     /// What storages have in common.
-    kinds: IndexMap<(Option<DType>, Location), Arc<Kind>, RandomState>,
+    kinds: Vec<Arc<Kind>>,
+    /// Their places.
+    by_facts: HashMap<(Option<DType>, Location), usize>,
     /// The kind that was met last, and its place.
     last: Option<(usize, Arc<Kind>)>,
     /// The kinds of the storages given so far, each once, by the places of their records.
@@ -51,7 +51,8 @@ impl ZipStorages {
             folder,
             limits: limits.clone(),
             inflation: Inflation::default(),
-            kinds: IndexMap::default(),
+            kinds: Vec::new(),
+            by_facts: HashMap::new(),
             last: None,
             given: Vec::new(),
             others: HashMap::new(),
@@ -104,7 +105,7 @@ impl ZipStorages {
     /// The storage that was given for a record.
     fn given(&self, place: Option<usize>) -> Option<Storage> {
         let place = place?;
-        let (_, kind) = self.kinds.get_index(index((*self.given.get(place)?)?))?;
+        let kind = self.kinds.get(index((*self.given.get(place)?)?))?;
         Some(Storage::of_record(Arc::<Kind>::clone(kind), place))
     }
 
@@ -133,12 +134,15 @@ impl ZipStorages {
         {
             return (*place, Arc::clone(kind));
         }
-        let facts = self.facts(reference);
-        let entry = self.kinds.entry((*dtype, location.clone()));
-        let place = entry.index();
-        let kind = entry.or_insert_with(|| Arc::new(Kind { file: Arc::clone(&self.file), facts }));
-        self.last = Some((place, Arc::clone(kind)));
-        (place, Arc::clone(kind))
+        let place = *self.by_facts.entry((*dtype, location.clone())).or_insert(self.kinds.len());
+        let known = self.kinds.get(place).map(Arc::clone);
+        let kind = known.unwrap_or_else(|| {
+            let kind = Arc::new(Kind { file: Arc::clone(&self.file), facts: self.facts(reference) });
+            self.kinds.push(Arc::clone(&kind));
+            kind
+        });
+        self.last = Some((place, Arc::clone(&kind)));
+        (place, kind)
     }
 
     /// The place of the record of a storage, and whether its name has just this key.
