@@ -405,13 +405,11 @@ impl<'p> Machine<'p> {
     #[inline]
     fn get(&mut self, key: u64) -> Result<()> {
         let id = self.memo.get(key)?;
-        if let Some(finder) = &self.finder {
-            if finder.function == Some(id) && self.view(id)? {
-                return Ok(());
-            }
-            if id == NodeId::INSIDE {
-                return Err(left_out());
-            }
+        if let Some(finder) = &self.finder
+            && finder.function == Some(id)
+            && self.view(id)?
+        {
+            return Ok(());
         }
         self.push_again(id)
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::graph::NodeId;
+use super::views::left_out;
 use crate::error::{Reason, Result};
 use crate::memory;
 
@@ -10,9 +11,37 @@ use crate::memory;
 /// asks for index 4,000,000,000.
 #[derive(Default)]
 pub(super) struct Memo {
+    /// Without those that lie inside of views.
     dense: Vec<Option<NodeId>>,
     sparse: HashMap<u64, NodeId>,
     len: usize,
+    /// What is left out.
+    left_out: usize,
+    gaps: Vec<Gaps>,
+}
+
+/// Views that follow each other, with as many entries inside of each.
+struct Gaps {
+    /// The index of the first entry.
+    start: usize,
+    /// How many lie inside of each, and how many from one view to the next.
+    len: usize,
+    step: usize,
+    views: usize,
+    /// The first view.
+    view: usize,
+    /// How many entries were left out before.
+    before: usize,
+}
+
+/// What there is under a number.
+pub(super) enum Entry {
+    Known(NodeId),
+    /// One of those inside of a view.
+    Inside {
+        view: usize,
+        at: usize,
+    },
 }
 
 impl Memo {
@@ -24,28 +53,41 @@ impl Memo {
         self.len
     }
 
-    /// All entries by their indexes, where these follow each other.
+    /// The index that follows, where all follow each other.
     #[inline]
-    pub(super) fn dense(&self) -> Option<&[Option<NodeId>]> {
-        (self.sparse.is_empty() && self.dense.len() == self.len).then_some(&self.dense)
+    pub(super) fn next(&self) -> Option<u32> {
+        (self.sparse.is_empty() && self.dense_end() == self.len).then(|| u32::try_from(self.len).ok())?
     }
 
-    /// Puts `count` values of a view, each under the index that follows: its key, where that is one of them, and then
-    /// those that are left out.
-    #[inline(always)]
-    pub(super) fn put_view(&mut self, key: Option<NodeId>, count: usize) -> Result<()> {
-        memory::reserve(&mut self.dense, count)?;
-        let end = self.dense.len().saturating_add(count);
-        self.dense.extend(key.map(Some));
-        self.dense.resize(end, Some(NodeId::INSIDE));
-        self.len = end;
-        Ok(())
+    #[inline]
+    fn dense_end(&self) -> usize {
+        self.dense.len().saturating_add(self.left_out)
+    }
+
+    /// Leaves out what lies inside of the next view: the indexes from the next one up to `end`.
+    #[inline]
+    pub(super) fn put_view(&mut self, view: usize, end: usize) -> Result<()> {
+        let start = std::mem::replace(&mut self.len, end);
+        let len = end.saturating_sub(start);
+        let before = self.left_out;
+        self.left_out = before.saturating_add(len);
+        if let Some(gaps) = self.gaps.last_mut().filter(|gaps| gaps.len == len) {
+            let behind = start.saturating_sub(gaps.start);
+            if gaps.views == 1 {
+                gaps.step = behind;
+            }
+            if behind == gaps.step.saturating_mul(gaps.views) {
+                gaps.views = gaps.views.saturating_add(1);
+                return Ok(());
+            }
+        }
+        memory::push(&mut self.gaps, Gaps { start, len, step: usize::MAX, views: 1, view, before })
     }
 
     #[inline]
     pub(super) fn put(&mut self, key: u64, id: NodeId) -> Result<()> {
         // What every writer does: one entry behind the other.
-        if self.sparse.is_empty() && usize::try_from(key).ok() == Some(self.dense.len()) {
+        if self.sparse.is_empty() && usize::try_from(key).ok() == Some(self.dense_end()) {
             self.len = self.len.saturating_add(1);
             return memory::push(&mut self.dense, Some(id));
         }
@@ -53,6 +95,9 @@ impl Memo {
     }
 
     fn put_anywhere(&mut self, key: u64, id: NodeId) -> Result<()> {
+        if !self.gaps.is_empty() {
+            return Err(left_out());
+        }
         let dense_max = self.len.saturating_mul(2).saturating_add(Self::SLACK).max(self.dense.len());
         let before = match usize::try_from(key).ok().filter(|&place| place < dense_max) {
             Some(place) => {
@@ -73,12 +118,51 @@ impl Memo {
         Ok(())
     }
 
+    /// The entries before the first view, by index.
+    #[inline]
+    pub(super) fn before_views(&self) -> &[Option<NodeId>] {
+        let end = self.gaps.first().map_or(usize::MAX, |first| first.start);
+        self.dense.get(..end).unwrap_or(&self.dense)
+    }
+
+    /// What is under an index of the dense part.
+    #[inline]
+    pub(super) fn dense(&self, place: usize) -> Option<Entry> {
+        match self.before_views().get(place) {
+            Some(id) => id.map(Entry::Known),
+            None => self.among_gaps(place),
+        }
+    }
+
+    #[cold]
+    fn among_gaps(&self, place: usize) -> Option<Entry> {
+        let gaps = self.gaps.partition_point(|gaps| gaps.start <= place).checked_sub(1)?;
+        let Gaps { start, len, step, views, view, before } = *self.gaps.get(gaps)?;
+        let behind = place.checked_sub(start)?;
+        let round = behind.checked_div(step)?.min(views.checked_sub(1)?);
+        let at = behind.checked_sub(round.checked_mul(step)?)?;
+        if at < len {
+            return Some(Entry::Inside { view: view.checked_add(round)?, at });
+        }
+        let left_out = round.checked_add(1)?.checked_mul(len)?.checked_add(before)?;
+        self.dense.get(place.checked_sub(left_out)?).copied().flatten().map(Entry::Known)
+    }
+
+    /// What is under an index.
+    ///
+    /// # Errors
+    /// `Malformed` where there is nothing; any where it lies inside of a view.
     #[inline]
     pub(super) fn get(&self, key: u64) -> Result<NodeId> {
-        let dense = usize::try_from(key).ok().and_then(|place| self.dense.get(place).copied().flatten());
-        dense
-            .or_else(|| self.sparse.get(&key).copied())
-            .ok_or_else(|| Reason::Pickle(format!("memo {key} was never put")).into())
+        match usize::try_from(key).ok().and_then(|place| self.dense(place)) {
+            Some(Entry::Known(id)) => Ok(id),
+            Some(Entry::Inside { .. }) => Err(left_out()),
+            None => self
+                .sparse
+                .get(&key)
+                .copied()
+                .ok_or_else(|| Reason::Pickle(format!("memo {key} was never put")).into()),
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl Plain {
 
 impl Rows for Plain {
     fn dtype(&self, row: u32) -> DType {
-        let dtype = self.view(row).and_then(|view| self.dtypes.get(index(view.style)));
+        let dtype = self.view(row).and_then(|view| self.dtypes.get(usize::from(view.style)));
         dtype.copied().unwrap_or(DType::UInt8)
     }
 
@@ -60,7 +60,7 @@ impl Rows for Plain {
     }
 
     fn storage_offset(&self, row: u32) -> usize {
-        self.view(row).map_or(0, |view| view.offset)
+        self.view(row).map_or(0, |view| index(view.offset))
     }
 
     fn storage(&self, row: u32) -> Option<&Storage> {
@@ -105,15 +105,16 @@ impl Reading<'_> {
             return Ok(());
         }
         let view = graph.views().get(place).ok_or_else(unusual)?;
-        let (dtype, location) = styles.get(index(view.style)).cloned().ok_or_else(unusual)?;
-        let key = graph.str(view.key).ok_or_else(unusual)?;
+        let (dtype, location) = styles.get(usize::from(view.style)).cloned().ok_or_else(unusual)?;
+        let key = graph.text(view.key);
         let (shape, stride) = graph.views().sizes(view);
         self.charge([key.len(), shape.len(), stride.len()].iter().sum())?;
-        let given = table.storage(&StorageRef { dtype, key, location, numel: view.numel, view: None })?;
+        let given =
+            table.storage(&StorageRef { dtype, key, location, numel: view.numel.into(), view: None })?;
         let storage = self.place_storage(given, found)?;
         places.push(u32::try_from(storage).map_err(|_| unusual())?);
         let storage = self.storages.get(storage).ok_or_else(unusual)?;
-        check_view(storage, dtype.unwrap_or(DType::UInt8), shape, stride, view.offset)
+        check_view(storage, dtype.unwrap_or(DType::UInt8), shape, stride, index(view.offset))
     }
 
     /// Makes the tensors of all views, once all storages are known that ids name.
