@@ -41,11 +41,12 @@ fn settle_all(
         round: 0,
         left: graph.weight().saturating_mul(16).saturating_add(1 << 20),
     };
-    for (node, id) in graph.nodes.iter().zip(graph.ids()) {
+    for (place, node) in graph.nodes.iter().enumerate() {
         let (place, step) = match node {
             Node::Dict(place) => (*place, 2),
             Node::Set(place) => (*place, 1),
             Node::FrozenSet(_) => {
+                let id = NodeId::at(place)?;
                 let mut members = graph.members(id).to_vec();
                 let named = members.len();
                 keys.settle(&mut members, 1)?;

@@ -357,10 +357,16 @@ impl Graph {
         bytes.get(start..start.saturating_add(span.len())).unwrap_or_default()
     }
 
+    /// The text of a span, if it is one.
+    #[inline]
+    pub(crate) fn utf8(&self, span: Span) -> Option<&str> {
+        std::str::from_utf8(self.bytes(span)).ok()
+    }
+
     /// The text of a `Str` node; empty for a span that is none.
     #[inline]
     pub(crate) fn text(&self, span: Span) -> &str {
-        std::str::from_utf8(self.bytes(span)).unwrap_or_default()
+        self.utf8(span).unwrap_or_default()
     }
 
     /// The text of a node that is ASCII, also where what Python 2 wrote is kept as bytes.

@@ -15,29 +15,32 @@ pub(super) struct Memo {
     dense: Vec<Option<NodeId>>,
     sparse: HashMap<u64, NodeId>,
     len: usize,
-    /// What is left out.
-    left_out: usize,
+    /// Which those are, and how many.
     gaps: Vec<Gaps>,
+    left_out: usize,
 }
 
-/// Views that follow each other, with as many entries inside of each.
+/// Views that follow each other, with as many entries inside of each and from one to the next: nearly all of a pickle.
 struct Gaps {
-    /// The index of the first entry.
+    /// The index of the first entry inside of the first view.
     start: usize,
     /// How many lie inside of each, and how many from one view to the next.
     len: usize,
     step: usize,
-    views: usize,
-    /// The first view.
+    /// Where the first entry of the next view would be.
+    next: usize,
+    /// The number of the first view, and how many there are.
     view: usize,
+    views: usize,
     /// How many entries were left out before.
     before: usize,
 }
 
-/// What there is under a number.
+/// What is under an index.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     Known(NodeId),
-    /// One of those inside of a view.
+    /// One of what the memo took of a view.
     Inside {
         view: usize,
         at: usize,
@@ -64,24 +67,29 @@ impl Memo {
         self.dense.len().saturating_add(self.left_out)
     }
 
-    /// Leaves out what lies inside of the next view: the indexes from the next one up to `end`.
-    #[inline]
+    /// Leaves out what lies inside of a view, the next one by its number: the indexes from the next one up to `end`.
+    #[inline(always)]
     pub(super) fn put_view(&mut self, view: usize, end: usize) -> Result<()> {
         let start = std::mem::replace(&mut self.len, end);
         let len = end.saturating_sub(start);
+        if len == 0 {
+            return Ok(());
+        }
         let before = self.left_out;
         self.left_out = before.saturating_add(len);
-        if let Some(gaps) = self.gaps.last_mut().filter(|gaps| gaps.len == len) {
-            let behind = start.saturating_sub(gaps.start);
+        let follows = |gaps: &&mut Gaps| gaps.len == len && gaps.view.saturating_add(gaps.views) == view;
+        if let Some(gaps) = self.gaps.last_mut().filter(follows) {
             if gaps.views == 1 {
-                gaps.step = behind;
+                gaps.step = start.saturating_sub(gaps.start);
+                gaps.next = start;
             }
-            if behind == gaps.step.saturating_mul(gaps.views) {
+            if gaps.next == start {
                 gaps.views = gaps.views.saturating_add(1);
+                gaps.next = start.saturating_add(gaps.step);
                 return Ok(());
             }
         }
-        memory::push(&mut self.gaps, Gaps { start, len, step: usize::MAX, views: 1, view, before })
+        memory::push(&mut self.gaps, Gaps { start, len, step: usize::MAX, next: 0, views: 1, view, before })
     }
 
     #[inline]
@@ -95,6 +103,7 @@ impl Memo {
     }
 
     fn put_anywhere(&mut self, key: u64, id: NodeId) -> Result<()> {
+        // No writer comes back to an index.
         if !self.gaps.is_empty() {
             return Err(left_out());
         }
@@ -127,7 +136,7 @@ impl Memo {
 
     /// What is under an index of the dense part.
     #[inline]
-    pub(super) fn dense(&self, place: usize) -> Option<Entry> {
+    pub(super) fn entry(&self, place: usize) -> Option<Entry> {
         match self.before_views().get(place) {
             Some(id) => id.map(Entry::Known),
             None => self.among_gaps(place),
@@ -137,7 +146,7 @@ impl Memo {
     #[cold]
     fn among_gaps(&self, place: usize) -> Option<Entry> {
         let gaps = self.gaps.partition_point(|gaps| gaps.start <= place).checked_sub(1)?;
-        let Gaps { start, len, step, views, view, before } = *self.gaps.get(gaps)?;
+        let Gaps { start, len, step, views, view, before, .. } = *self.gaps.get(gaps)?;
         let behind = place.checked_sub(start)?;
         let round = behind.checked_div(step)?.min(views.checked_sub(1)?);
         let at = behind.checked_sub(round.checked_mul(step)?)?;
@@ -154,7 +163,7 @@ impl Memo {
     /// `Malformed` where there is nothing; any where it lies inside of a view.
     #[inline]
     pub(super) fn get(&self, key: u64) -> Result<NodeId> {
-        match usize::try_from(key).ok().and_then(|place| self.dense(place)) {
+        match usize::try_from(key).ok().and_then(|place| self.entry(place)) {
             Some(Entry::Known(id)) => Ok(id),
             Some(Entry::Inside { .. }) => Err(left_out()),
             None => self
@@ -187,6 +196,28 @@ mod tests {
         }
         assert_eq!(memo.len(), far.len());
         assert!(memo.get(5).is_err());
+    }
+
+    #[test]
+    fn what_lies_inside_of_views_is_told_apart() {
+        let mut memo = Memo::default();
+        let mut expected = Vec::new();
+        // Entries before each view, and inside of it.
+        let views = [(3, 6), (2, 6), (2, 6), (2, 4), (2, 4), (1, 4), (0, 0), (2, 0), (1, 4), (5, 6), (2, 6)];
+        for (view, (before, inside)) in (0..).zip(views) {
+            for _ in 0..before {
+                let id = at(expected.len());
+                memo.put(u64::try_from(expected.len()).unwrap(), id).unwrap();
+                expected.push(Entry::Known(id));
+            }
+            expected.extend((0..inside).map(|at| Entry::Inside { view, at }));
+            memo.put_view(view, expected.len()).unwrap();
+        }
+        assert_eq!(memo.gaps.len(), 5);
+        assert_eq!((memo.len(), memo.entry(expected.len())), (expected.len(), None));
+        for (place, entry) in expected.into_iter().enumerate() {
+            assert_eq!(memo.entry(place), Some(entry));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::memory::{push, reserve};
 /// `function((kind, class, key, location, numel) as a persistent id, offset, shape, stride, flag, hooks())`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View {
-    /// The text that is its key.
+    /// Its key, which is not yet known to be a text.
     pub(crate) key: Span,
     pub(crate) numel: u32,
     pub(crate) offset: u32,
@@ -21,7 +21,7 @@ pub(crate) struct View {
     pub(crate) style: u8,
     axes: u8,
     pub(crate) flag: bool,
-    /// Whether the key is the first value of it that the memo took.
+    /// Whether the key is the first that the memo took of it.
     key_is_put: bool,
 }
 
@@ -61,7 +61,7 @@ impl Views {
     }
 
     /// The place of a style.
-    #[inline]
+    #[inline(always)]
     fn style(&mut self, style: Style) -> Result<u8> {
         match self.last {
             Some((last, place)) if last == style => Ok(place),
@@ -77,11 +77,6 @@ impl Views {
         }
         self.last = Some((style, number));
         Ok(number)
-    }
-
-    /// The key of a call, where that is what the memo took of it at a place.
-    fn key(&self, view: usize, at: usize) -> Option<Span> {
-        self.calls.get(view).filter(|view| at == 0 && view.key_is_put).map(|view| view.key)
     }
 
     pub(crate) fn get(&self, place: usize) -> Option<&View> {
@@ -105,11 +100,7 @@ pub(super) struct Finder {
     pub(super) found: Views,
 }
 
-// What is beyond these is rare, and read in full.
-
-/// Bytes of a key.
-const KEY_MAX: usize = 32;
-/// Axes of a tensor.
+/// Axes of a tensor. What is beyond is rare, and read in full, as are numbers that have no opcode for four bytes.
 const AXES_MAX: usize = 8;
 /// Values and marks of a call that have no node, without those of its sizes.
 const VALUES: u64 = 18;
@@ -122,126 +113,109 @@ pub(super) fn left_out() -> Error {
 impl Machine<'_> {
     /// Reads the rest of a call of `function`, where it stands as writers spell it; says whether it did.
     pub(super) fn view(&mut self, function: NodeId) -> Result<bool> {
-        let (Some(first), Some(finder)) = (self.memo.next(), &mut self.finder) else { return Ok(false) };
-        let found = &mut finder.found;
-        let numbers = found.sizes.len();
-        reserve(&mut found.sizes, 2 * AXES_MAX)?;
+        let (Some(next), Some(finder)) = (self.memo.next(), &mut self.finder) else { return Ok(false) };
+        let Views { calls, sizes, .. } = &mut finder.found;
+        let (place, numbers) = (u32::try_from(calls.len()), u32::try_from(sizes.len()));
+        let (Ok(place), Ok(numbers)) = (place, numbers) else { return Err(left_out()) };
+        reserve(sizes, 2 * AXES_MAX)?;
         let all = self.reader.rest();
-        let parts = Call::read(all, &self.memo, first, &mut found.sizes, function);
-        let key = parts.as_ref().and_then(|parts| match parts.key {
-            Key::Before(Entry::Inside { view, at }) => found.key(view, at),
-            Key::Before(Entry::Known(id)) => match self.nodes.get(id.place()) {
-                Some(Node::Str(span)) => Some(*span),
-                _ => None,
-            },
-            Key::Here { left, len, .. } => {
-                let start = all.len().saturating_sub(left).saturating_add(self.reader.position());
-                Span::new(start, len).ok()
-            }
-        });
-        let (Some(Parts { style, key: spelled, numel, offset, axes, flag, rest, next }), Some(key)) =
-            (parts, key)
-        else {
-            found.sizes.truncate(numbers);
+        let (memo, nodes, end) = (&self.memo, &self.nodes, self.pickle_len);
+        let before = Before { function, memo, nodes, calls, end, next };
+        let mut read = before.read::<true>(all, sizes);
+        if read.is_none() {
+            sizes.truncate(index(numbers));
+            read = before.read::<false>(all, sizes);
+        }
+        let Some(Call { call, style, rest, next }) = read else {
+            sizes.truncate(index(numbers));
             return Ok(false);
         };
-        let call = View {
-            key,
-            numel,
-            offset,
-            sizes: u32::try_from(numbers).map_err(|_| left_out())?,
-            style: found.style(style)?,
-            axes,
-            flag,
-            key_is_put: matches!(spelled, Key::Here { put: true, .. }),
-        };
-        let view = found.calls.len();
-        let place = u32::try_from(view).map_err(|_| left_out())?;
-        push(&mut found.calls, call)?;
-        self.memo.put_view(view, index(next))?;
+        let style = finder.found.style(style)?;
+        push(&mut finder.found.calls, View { style, sizes: numbers, ..call })?;
+        self.memo.put_view(index(place), index(next))?;
         push(&mut self.stack, NodeId::at(self.nodes.len())?)?;
         push(&mut self.nodes, Node::View(place))?;
-        let marks = if axes > 3 { 2 } else { 0 };
-        self.count_left_out(VALUES.saturating_add(u64::from(axes).saturating_mul(2)).saturating_add(marks))?;
+        let marks = if call.axes > 3 { 2 } else { 0 };
+        let sizes = u64::from(call.axes).saturating_mul(2);
+        self.count_left_out(VALUES.saturating_add(sizes).saturating_add(marks))?;
         self.reader.skip(all.len().saturating_sub(rest.len()));
         Ok(true)
     }
 }
 
-/// A call that is being read, from behind its function on.
-struct Call<'p, 'm> {
-    rest: &'p [u8],
+/// What there is before a call.
+struct Before<'m> {
+    function: NodeId,
     memo: &'m Memo,
-    /// Its entries before the first view.
-    before: &'m [Option<NodeId>],
+    nodes: &'m [Node],
+    calls: &'m [View],
+    /// Where the pickle ends.
+    end: usize,
     /// The number under which the memo takes the next value.
     next: u32,
-    /// Where the shape goes, and the stride behind it.
+}
+
+/// A call that was read, but for the places of its style and sizes.
+struct Call<'p> {
+    call: View,
+    style: Style,
+    /// What is behind it, and the number under which the memo takes the next value.
+    rest: &'p [u8],
+    next: u32,
+}
+
+impl Before<'_> {
+    /// Reads a call from behind its function on. Its sizes go to `sizes`, also where it turns out to be none.
+    #[inline(never)]
+    fn read<'p, const USUAL: bool>(&self, all: &'p [u8], sizes: &mut Vec<usize>) -> Option<Call<'p>> {
+        let first = self.memo.before_views();
+        let mut reading = Reading::<USUAL> { rest: all, before: self, first, next: self.next, sizes };
+        reading.opcodes([op::MARK, op::MARK])?;
+        let kind = reading.known()?;
+        let class = reading.known()?;
+        let (key, key_is_put) = reading.key()?;
+        let location = reading.known()?;
+        let numel = reading.int()?;
+        reading.opcodes([op::TUPLE])?;
+        reading.put()?;
+        reading.opcodes([op::BINPERSID])?;
+        let offset = reading.int()?;
+        let axes = reading.ints()?;
+        if reading.ints()? != axes {
+            return None;
+        }
+        let [flag] = reading.array()?;
+        let flag = match flag {
+            op::NEWTRUE => true,
+            op::NEWFALSE => false,
+            _ => return None,
+        };
+        let hooks = reading.known()?;
+        reading.opcodes([op::EMPTY_TUPLE, op::REDUCE])?;
+        reading.put()?;
+        reading.opcodes([op::TUPLE])?;
+        reading.put()?;
+        reading.opcodes([op::REDUCE])?;
+        let axes = u8::try_from(axes).ok()?;
+        let call = View { key, numel, offset, sizes: 0, style: 0, axes, flag, key_is_put };
+        let style = Style { function: self.function, kind, class, location, hooks };
+        let Reading { rest, next, .. } = reading;
+        Some(Call { call, style, rest, next })
+    }
+}
+
+/// A call that is being read. A `USUAL` one, as nearly all are, spells its key, and the memo takes all that it can under
+/// numbers of four bytes: where nothing else is expected, it takes half the time.
+struct Reading<'p, 'm, const USUAL: bool> {
+    rest: &'p [u8],
+    before: &'m Before<'m>,
+    /// What the memo has from before the first view.
+    first: &'m [Option<NodeId>],
+    next: u32,
     sizes: &'m mut Vec<usize>,
 }
 
-struct Parts<'p> {
-    style: Style,
-    key: Key,
-    numel: u32,
-    offset: u32,
-    axes: u8,
-    flag: bool,
-    rest: &'p [u8],
-    next: u32,
-}
-
-enum Key {
-    Before(Entry),
-    /// How many bytes are left from it on, how many it has itself, and whether the memo takes it.
-    Here {
-        left: usize,
-        len: usize,
-        put: bool,
-    },
-}
-
-impl<'p, 'm> Call<'p, 'm> {
-    #[inline(never)]
-    fn read(
-        rest: &'p [u8],
-        memo: &'m Memo,
-        next: u32,
-        sizes: &'m mut Vec<usize>,
-        function: NodeId,
-    ) -> Option<Parts<'p>> {
-        let mut call = Self { rest, memo, before: memo.before_views(), next, sizes };
-
-        call.opcodes([op::MARK, op::MARK])?;
-        let kind = call.known()?;
-        let class = call.known()?;
-        let key = call.key()?;
-        let location = call.known()?;
-        let numel = call.int()?;
-        call.opcodes([op::TUPLE])?;
-        call.put()?;
-        call.opcodes([op::BINPERSID])?;
-        let offset = call.int()?;
-        let axes = call.ints()?;
-        if call.ints()? != axes {
-            return None;
-        }
-        let flag = match call.array()? {
-            [op::NEWTRUE] => true,
-            [op::NEWFALSE] => false,
-            _ => return None,
-        };
-        let hooks = call.known()?;
-        call.opcodes([op::EMPTY_TUPLE, op::REDUCE])?;
-        call.put()?;
-        call.opcodes([op::TUPLE])?;
-        call.put()?;
-        call.opcodes([op::REDUCE])?;
-        let style = Style { function, kind, class, location, hooks };
-        let Self { rest, next, .. } = call;
-        Some(Parts { style, key, numel, offset, axes: u8::try_from(axes).ok()?, flag, rest, next })
-    }
-
+impl<const USUAL: bool> Reading<'_, '_, USUAL> {
     #[inline(always)]
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (array, rest) = self.rest.split_first_chunk()?;
@@ -259,14 +233,18 @@ impl<'p, 'm> Call<'p, 'm> {
     /// A value that was there before.
     #[inline(always)]
     fn get(&mut self) -> Option<Entry> {
-        let place = match self.array()? {
-            [op::BINGET] => self.array().map(|[place]| u32::from(place))?,
-            [op::LONG_BINGET] => u32::from_le_bytes(self.array()?),
+        let (place, rest) = match self.rest {
+            [op::BINGET, place, rest @ ..] => (usize::from(*place), rest),
+            [op::LONG_BINGET, a, b, c, d, rest @ ..] if !USUAL => {
+                (index(u32::from_le_bytes([*a, *b, *c, *d])), rest)
+            }
             _ => return None,
         };
-        match self.before.get(index(place)) {
+        self.rest = rest;
+        match self.first.get(place) {
             Some(id) => id.map(Entry::Known),
-            None => self.memo.dense(index(place)),
+            None if USUAL => None,
+            None => self.before.memo.entry(place),
         }
     }
 
@@ -286,6 +264,7 @@ impl<'p, 'm> Call<'p, 'm> {
             [op::LONG_BINPUT, a, b, c, d, rest @ ..] => {
                 (u32::from_le_bytes([*a, *b, *c, *d]) == self.next, rest)
             }
+            _ if USUAL => return None,
             [op::BINPUT, place, rest @ ..] => (u32::from(*place) == self.next, rest),
             [op::MEMOIZE, rest @ ..] => (true, rest),
             _ => return Some(false),
@@ -295,20 +274,31 @@ impl<'p, 'm> Call<'p, 'm> {
         is_next.then_some(true)
     }
 
+    /// A key, and whether the memo takes it here.
     #[inline(always)]
-    fn key(&mut self) -> Option<Key> {
+    fn key(&mut self) -> Option<(Span, bool)> {
         let (len, rest) = match self.rest {
             [op::BINUNICODE, a, b, c, d, rest @ ..] => (index(u32::from_le_bytes([*a, *b, *c, *d])), rest),
-            [op::SHORT_BINUNICODE, len, rest @ ..] => (usize::from(*len), rest),
-            _ => return self.get().map(Key::Before),
+            [op::SHORT_BINUNICODE, len, rest @ ..] if !USUAL => (usize::from(*len), rest),
+            _ => return self.key_before(),
         };
-        let left = rest.len();
-        let (key, rest) = rest.split_at_checked(len).filter(|_| len <= KEY_MAX)?;
-        if !key.is_ascii() {
-            return None;
-        }
-        self.rest = rest;
-        Some(Key::Here { left, len, put: self.put()? })
+        let start = self.before.end.checked_sub(rest.len())?;
+        self.rest = rest.get(len..)?;
+        Some((Span::new(start, len).ok()?, self.put()?))
+    }
+
+    /// A key that was there before: a text, or the key of another call, where that is what the memo took of it first.
+    #[inline(always)]
+    fn key_before(&mut self) -> Option<(Span, bool)> {
+        let Before { nodes, calls, .. } = self.before;
+        let key = match self.get().filter(|_| !USUAL)? {
+            Entry::Inside { view, at } => calls.get(view).filter(|call| at == 0 && call.key_is_put)?.key,
+            Entry::Known(id) => match nodes.get(id.place())? {
+                Node::Str(key) => *key,
+                _ => return None,
+            },
+        };
+        Some((key, false))
     }
 
     /// A number that is not negative, if one is next.
@@ -330,14 +320,15 @@ impl<'p, 'm> Call<'p, 'm> {
     #[inline(always)]
     fn ints(&mut self) -> Option<usize> {
         let is_marked = self.opcodes([op::MARK]).is_some();
-        let mut axes = 0_usize;
+        let before = self.sizes.len();
         while let Some(size) = self.int() {
-            if axes == AXES_MAX {
+            // There is room for `AXES_MAX` of them.
+            if self.sizes.len() == self.sizes.capacity() {
                 return None;
             }
             self.sizes.push(index(size));
-            axes = axes.saturating_add(1);
         }
+        let axes = self.sizes.len().saturating_sub(before);
         let few = [op::EMPTY_TUPLE, op::TUPLE1, op::TUPLE2, op::TUPLE3].get(axes);
         self.opcodes([*few.unwrap_or(&op::TUPLE)])?;
         if axes > 0 {

@@ -106,7 +106,7 @@ impl Reading<'_> {
         }
         let view = graph.views().get(place).ok_or_else(unusual)?;
         let (dtype, location) = styles.get(usize::from(view.style)).cloned().ok_or_else(unusual)?;
-        let key = graph.text(view.key);
+        let key = graph.utf8(view.key).ok_or_else(unusual)?;
         let (shape, stride) = graph.views().sizes(view);
         self.charge([key.len(), shape.len(), stride.len()].iter().sum())?;
         let given =
