@@ -284,8 +284,8 @@ mod tests {
                 abridged += u32::from(is_abridged);
             }
         }
-        // What calls share, the tensors, and the keys as such.
-        assert_eq!(abridged, 5 + 50 + 40);
+        // What calls share, the tensors, and the keys, also as such.
+        assert_eq!(abridged, 5 + 50 + 2 * 40);
     }
 
     /// Paths to a view, far more than are walked.

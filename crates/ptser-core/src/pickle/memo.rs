@@ -157,21 +157,14 @@ impl Memo {
         self.dense.get(place.checked_sub(left_out)?).copied().flatten().map(Entry::Known)
     }
 
-    /// What is under an index.
-    ///
-    /// # Errors
-    /// `Malformed` where there is nothing; any where it lies inside of a view.
+    /// What is under an index, wherever it is kept.
     #[inline]
-    pub(super) fn get(&self, key: u64) -> Result<NodeId> {
-        match usize::try_from(key).ok().and_then(|place| self.entry(place)) {
-            Some(Entry::Known(id)) => Ok(id),
-            Some(Entry::Inside { .. }) => Err(left_out()),
-            None => self
-                .sparse
-                .get(&key)
-                .copied()
-                .ok_or_else(|| Reason::Pickle(format!("memo {key} was never put")).into()),
-        }
+    pub(super) fn get(&self, key: u64) -> Result<Entry> {
+        usize::try_from(key)
+            .ok()
+            .and_then(|place| self.entry(place))
+            .or_else(|| self.sparse.get(&key).copied().map(Entry::Known))
+            .ok_or_else(|| Reason::Pickle(format!("memo {key} was never put")).into())
     }
 }
 
@@ -192,7 +185,7 @@ mod tests {
         }
         assert!(memo.dense.len() < 4000, "{}", memo.dense.len());
         for (place, &key) in (0..).zip(&far) {
-            assert_eq!(memo.get(key).unwrap(), at(place));
+            assert_eq!(memo.get(key).unwrap(), Entry::Known(at(place)));
         }
         assert_eq!(memo.len(), far.len());
         assert!(memo.get(5).is_err());
@@ -232,6 +225,6 @@ mod tests {
         }
         memo.put(2000, at(3)).unwrap();
         assert_eq!(memo.len(), 2001);
-        assert_eq!(memo.get(2000).unwrap(), at(3));
+        assert_eq!(memo.get(2000).unwrap(), Entry::Known(at(3)));
     }
 }

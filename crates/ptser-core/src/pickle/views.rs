@@ -79,6 +79,11 @@ impl Views {
         Ok(number)
     }
 
+    /// The key of a call, where that is what the memo took of it at a place.
+    fn key(calls: &[View], view: usize, at: usize) -> Option<Span> {
+        calls.get(view).filter(|call| at == 0 && call.key_is_put).map(|call| call.key)
+    }
+
     pub(crate) fn get(&self, place: usize) -> Option<&View> {
         self.calls.get(place)
     }
@@ -121,11 +126,10 @@ impl Machine<'_> {
         let all = self.reader.rest();
         let (memo, nodes, end) = (&self.memo, &self.nodes, self.pickle_len);
         let before = Before { function, memo, nodes, calls, end, next };
-        let mut read = before.read::<true>(all, sizes);
-        if read.is_none() {
+        let read = before.read::<true>(all, sizes).or_else(|| {
             sizes.truncate(index(numbers));
-            read = before.read::<false>(all, sizes);
-        }
+            before.read::<false>(all, sizes)
+        });
         let Some(Call { call, style, rest, next }) = read else {
             sizes.truncate(index(numbers));
             return Ok(false);
@@ -140,6 +144,15 @@ impl Machine<'_> {
         self.count_left_out(VALUES.saturating_add(sizes).saturating_add(marks))?;
         self.reader.skip(all.len().saturating_sub(rest.len()));
         Ok(true)
+    }
+
+    /// Pushes what the memo took of a call, where that is its key: Python has a text of one character but once, whatever it
+    /// is there for.
+    #[cold]
+    pub(super) fn key_again(&mut self, view: usize, at: usize) -> Result<()> {
+        let calls = self.finder.as_ref().map_or(&[][..], |finder| &finder.found.calls);
+        let key = Views::key(calls, view, at).ok_or_else(left_out)?;
+        self.push(Node::Str(key))
     }
 }
 
@@ -292,7 +305,7 @@ impl<const USUAL: bool> Reading<'_, '_, USUAL> {
     fn key_before(&mut self) -> Option<(Span, bool)> {
         let Before { nodes, calls, .. } = self.before;
         let key = match self.get().filter(|_| !USUAL)? {
-            Entry::Inside { view, at } => calls.get(view).filter(|call| at == 0 && call.key_is_put)?.key,
+            Entry::Inside { view, at } => Views::key(calls, view, at)?,
             Entry::Known(id) => match nodes.get(id.place())? {
                 Node::Str(key) => *key,
                 _ => return None,
