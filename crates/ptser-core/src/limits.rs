@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 /// Upper bounds on what one file may ask for; exceeding one is an error of kind
 /// [`LimitExceeded`](crate::ErrorKind::LimitExceeded) that names it.
@@ -157,7 +157,12 @@ impl Objects {
 #[inline]
 pub(crate) fn check(what: &'static str, limit: &'static str, found: u64, allowed: u64) -> Result<()> {
     if found > allowed {
-        return Err(Reason::Limit { what, limit, found, allowed }.into());
+        return Err(exceeded(what, limit, found, allowed));
     }
     Ok(())
+}
+
+#[cold]
+fn exceeded(what: &'static str, limit: &'static str, found: u64, allowed: u64) -> Error {
+    Reason::Limit { what, limit, found, allowed }.into()
 }

@@ -28,6 +28,11 @@ pub(crate) fn reserve<T>(vec: &mut Vec<T>, more: usize) -> Result<()> {
     if vec.capacity().saturating_sub(vec.len()) >= more {
         return Ok(());
     }
+    grow(vec, more)
+}
+
+#[cold]
+fn grow<T>(vec: &mut Vec<T>, more: usize) -> Result<()> {
     vec.try_reserve(more).map_err(|_| short::<T>(vec.len().saturating_add(more)))
 }
 

@@ -224,17 +224,68 @@ mod tests {
 
     /// What is seen of a pickle, which is the same both ways: an archive's with a storage of six numbers.
     fn seen_of(pickle: &[u8]) -> String {
+        seen_and_abridged(pickle).0
+    }
+
+    /// And whether it was abridged.
+    fn seen_and_abridged(pickle: &[u8]) -> (String, bool) {
         let storage = Storage::in_memory(Some(DType::Float32), ByteOrder::Little, vec![0; 24]);
         let tensor = Tensor::contiguous(storage, DType::Float32, [6]).unwrap();
         let bytes = SaveOptions::new().to_bytes(&Object::from(tensor)).unwrap();
         let file = ZipFile::open(Arc::new(MemorySource(bytes)), LoadOptions::new().terms(false)).unwrap();
-        let (_, [full, short]) =
+        let (is_abridged, [full, short]) =
             both(&Arc::new(file), pickle, &Globals::inert(), Faults::Refused, &Limits::default());
         for (full, short) in full.lines().zip(short.lines()) {
             assert_eq!(full, short);
         }
         assert_eq!(full.len(), short.len());
-        full
+        (full, is_abridged)
+    }
+
+    /// Whatever the memo takes is asked for behind calls, and as the key of one.
+    #[test]
+    fn each_number_of_the_memo_is_what_it_is() {
+        let mut pickle = [SHARED, b"]("].concat();
+        let mut next = 5_u32;
+        let mut put = |pickle: &mut Vec<u8>, what: &[u8]| {
+            pickle.extend(what);
+            match u8::try_from(next) {
+                Ok(next) => pickle.extend([b'q', next]),
+                Err(_) => pickle.extend([&b"r"[..], &next.to_le_bytes()].concat()),
+            }
+            next += 1;
+            next - 1
+        };
+        let mut key = 0_u32;
+        for call in 0..50 {
+            pickle.extend(b"h\0((h\x01h\x02");
+            match call % 5 {
+                4 => pickle.extend([&b"j"[..], &key.to_le_bytes()].concat()),
+                _ => key = put(&mut pickle, b"X\x01\0\0\x000"),
+            }
+            put(&mut pickle, b"h\x03K\x06t");
+            pickle.extend(b"QK\0");
+            for _ in 0..2 {
+                match call % 7 {
+                    6 => pickle.extend(b")"),
+                    _ => drop(put(&mut pickle, b"K\x01\x85")),
+                }
+            }
+            for made in [&b"\x89h\x04)R"[..], b"t", b"R"] {
+                put(&mut pickle, made);
+            }
+        }
+        let mut abridged = 0;
+        for number in (0..next + 2).map(u32::to_le_bytes) {
+            for [before, behind] in [[&b""[..], b""], [b"h\0((h\x01h\x02", b"h\x03K\x06tQK\0))\x89h\x04)RtR"]]
+            {
+                let (_, is_abridged) =
+                    seen_and_abridged(&[&pickle, before, b"j", &number, behind, b"e."].concat());
+                abridged += u32::from(is_abridged);
+            }
+        }
+        // What calls share, the tensors, and the keys, also as such.
+        assert_eq!(abridged, 5 + 50 + 2 * 40);
     }
 
     /// Paths to a view, far more than are walked.

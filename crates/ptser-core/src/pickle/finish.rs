@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashMapExt};
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table as table};
 
 use super::graph::{Graph, Node, NodeId, Span, index};
 use crate::error::{Error, Reason, Result};
@@ -41,11 +41,12 @@ fn settle_all(
         round: 0,
         left: graph.weight().saturating_mul(16).saturating_add(1 << 20),
     };
-    for (node, id) in graph.nodes.iter().zip(graph.ids()) {
+    for (place, node) in graph.nodes.iter().enumerate() {
         let (place, step) = match node {
             Node::Dict(place) => (*place, 2),
             Node::Set(place) => (*place, 1),
             Node::FrozenSet(_) => {
+                let id = NodeId::at(place)?;
                 let mut members = graph.members(id).to_vec();
                 let named = members.len();
                 keys.settle(&mut members, 1)?;
@@ -70,9 +71,9 @@ fn settle_all(
 struct Keys<'g> {
     graph: &'g Graph,
     /// The texts that are keys, each once.
-    texts: Vec<Text<'g>>,
+    texts: Vec<Text>,
     /// Places in `texts`.
-    places: HashTable<usize>,
+    places: HashTable<u32>,
     hasher: RandomState,
     /// The place in `texts` of each node that is a long text, so that these are compared once, however many dicts share
     /// them.
@@ -83,10 +84,14 @@ struct Keys<'g> {
 }
 
 /// One text.
-struct Text<'g> {
-    bytes: &'g [u8],
+struct Text {
+    span: Span,
     /// The round in which it was met last.
     met: u32,
+}
+
+fn bytes_of<'g>(graph: &'g Graph, texts: &[Text], place: u32) -> &'g [u8] {
+    texts.get(index(place)).map_or(&[], |text| graph.bytes(text.span))
 }
 
 /// Bytes of a text that is compared anew for each dict.
@@ -148,9 +153,10 @@ impl<'g> Keys<'g> {
 
     /// Makes room for more texts.
     fn make_room(&mut self, more: usize) -> Result<()> {
-        let Self { texts, places, hasher, .. } = self;
-        let hash_at = |place: &usize| texts.get(*place).map_or(0, |text| hasher.hash_one(text.bytes));
-        places.try_reserve(more, hash_at).map_err(|_| short::<usize>(more))
+        let Self { graph, texts, places, hasher, .. } = self;
+        reserve(texts, more)?;
+        let hash_at = |place: &u32| hasher.hash_one(bytes_of(graph, texts, *place));
+        places.try_reserve(more, hash_at).map_err(|_| short::<u32>(more))
     }
 
     /// The place of a text.
@@ -159,21 +165,21 @@ impl<'g> Keys<'g> {
         if let Some(place) = self.long.get(&key).filter(|_| bytes.len() > SHORT) {
             return Ok(*place);
         }
-        let hash = self.hasher.hash_one(bytes);
-        let Self { texts, places, .. } = self;
-        let is_it = |place: &usize| texts.get(*place).is_some_and(|text| text.bytes == bytes);
-        let place = match places.find(hash, is_it) {
-            Some(place) => *place,
-            None => {
-                self.make_room(1)?;
-                let Self { texts, places, hasher, .. } = self;
-                let place = texts.len();
-                push(texts, Text { bytes, met: 0 })?;
-                let hash_at = |place: &usize| texts.get(*place).map_or(0, |text| hasher.hash_one(text.bytes));
-                places.insert_unique(hash, place, hash_at);
+        self.make_room(1)?;
+        let Self { graph, texts, places, hasher, .. } = self;
+        let is_it = |place: &u32| bytes_of(graph, texts, *place) == bytes;
+        let hash_at = |place: &u32| hasher.hash_one(bytes_of(graph, texts, *place));
+        let place = match places.entry(hasher.hash_one(bytes), is_it, hash_at) {
+            table::Entry::Occupied(place) => *place.get(),
+            table::Entry::Vacant(vacant) => {
+                // There are fewer texts than nodes.
+                let place = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+                vacant.insert(place);
+                texts.push(Text { span, met: 0 });
                 place
             }
         };
+        let place = index(place);
         if bytes.len() > SHORT {
             make_room(&mut self.long)?;
             self.long.insert(key, place);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::machine::to_u64;
 use super::views::Views;
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 /// Names a node: its place in the arena plus one, so that an absent one takes no more room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,13 +132,18 @@ pub(crate) struct Graph {
     pub(crate) protocol: u8,
 }
 
+#[cold]
+fn too_large(what: &str) -> Error {
+    Reason::Unsupported(what.into()).into()
+}
+
 impl Span {
     #[inline]
     pub(super) fn new(start: usize, len: usize) -> Result<Self> {
         let end = start.checked_add(len).and_then(|end| u32::try_from(end).ok());
         match (u32::try_from(start), u32::try_from(len), end) {
             (Ok(start), Ok(len), Some(_)) => Ok(Self { start, len }),
-            _ => Err(Reason::Unsupported("a pickle of 4 GiB or more".into()).into()),
+            _ => Err(too_large("a pickle of 4 GiB or more")),
         }
     }
 
@@ -352,10 +357,16 @@ impl Graph {
         bytes.get(start..start.saturating_add(span.len())).unwrap_or_default()
     }
 
+    /// The text of a span, if it is one.
+    #[inline]
+    pub(crate) fn utf8(&self, span: Span) -> Option<&str> {
+        std::str::from_utf8(self.bytes(span)).ok()
+    }
+
     /// The text of a `Str` node; empty for a span that is none.
     #[inline]
     pub(crate) fn text(&self, span: Span) -> &str {
-        std::str::from_utf8(self.bytes(span)).unwrap_or_default()
+        self.utf8(span).unwrap_or_default()
     }
 
     /// The text of a node that is ASCII, also where what Python 2 wrote is kept as bytes.
@@ -514,15 +525,12 @@ impl Graph {
 }
 
 impl NodeId {
-    /// In a memo, what lies inside of a view.
-    pub(super) const INSIDE: Self = Self(NonZeroU32::MAX);
-
     /// The id of the node at a place in the arena.
     #[inline]
     pub(crate) fn at(place: usize) -> Result<Self> {
         let number =
             u32::try_from(place).ok().and_then(|place| place.checked_add(1)).and_then(NonZeroU32::new);
-        number.map(Self).ok_or_else(|| Reason::Unsupported("2^32 objects or more".into()).into())
+        number.map(Self).ok_or_else(|| too_large("2^32 objects or more"))
     }
 
     /// The place of the node in the arena.

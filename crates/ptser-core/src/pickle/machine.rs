@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::build::Grow;
 use super::encoding::Encoding;
 use super::graph::{Graph, Node, NodeId, Object, Run, Symbol, SymbolId};
-use super::memo::Memo;
+use super::memo::{Entry, Memo};
 use super::reader::Reader;
 use super::views::{Finder, Views, left_out};
 use super::{finish, opcode as op, text};
@@ -404,14 +404,15 @@ impl<'p> Machine<'p> {
 
     #[inline]
     fn get(&mut self, key: u64) -> Result<()> {
-        let id = self.memo.get(key)?;
-        if let Some(finder) = &self.finder {
-            if finder.function == Some(id) && self.view(id)? {
-                return Ok(());
-            }
-            if id == NodeId::INSIDE {
-                return Err(left_out());
-            }
+        let id = match self.memo.get(key)? {
+            Entry::Known(id) => id,
+            Entry::Inside { view, at } => return self.key_again(view, at),
+        };
+        if let Some(finder) = &self.finder
+            && finder.function == Some(id)
+            && self.view(id)?
+        {
+            return Ok(());
         }
         self.push_again(id)
     }

@@ -1,8 +1,9 @@
 //! Calls that make a view of a storage, which most checkpoints are full of: one that stands as every writer spells it is
 //! read at once and kept in one node. What stands in between is left out: whoever needs it reads the pickle again.
 
-use super::graph::{Node, NodeId, Span};
-use super::machine::{Machine, to_u64};
+use super::graph::{Node, NodeId, Span, index};
+use super::machine::Machine;
+use super::memo::{Entry, Memo};
 use super::opcode as op;
 use crate::error::{Error, Reason, Result};
 use crate::memory::{push, reserve};
@@ -10,16 +11,18 @@ use crate::memory::{push, reserve};
 /// `function((kind, class, key, location, numel) as a persistent id, offset, shape, stride, flag, hooks())`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View {
-    /// A place in [`Views::styles`].
-    pub(crate) style: u32,
-    /// A text.
-    pub(crate) key: NodeId,
-    pub(crate) numel: u64,
-    pub(crate) offset: usize,
+    /// Its key, which is not yet known to be a text.
+    pub(crate) key: Span,
+    pub(crate) numel: u32,
+    pub(crate) offset: u32,
     /// Where its numbers begin in `Views::sizes`.
     sizes: u32,
+    /// A place in [`Views::styles`].
+    pub(crate) style: u8,
     axes: u8,
     pub(crate) flag: bool,
+    /// Whether the key is the first that the memo took of it.
+    key_is_put: bool,
 }
 
 /// What many such calls share: each is a node that was there before.
@@ -38,7 +41,7 @@ pub(crate) struct Views {
     calls: Vec<View>,
     styles: Vec<Style>,
     /// The last one that was met, and its place.
-    last: Option<(Style, u32)>,
+    last: Option<(Style, u8)>,
     /// Of each call the shape, then the stride.
     sizes: Vec<usize>,
 }
@@ -57,34 +60,28 @@ impl Views {
         &self.styles
     }
 
-    /// Adds a call with its style and its sizes, the strides from `AXES_MAX` on: its place.
+    /// The place of a style.
     #[inline(always)]
-    fn add(&mut self, mut call: View, style: Style, numbers: [usize; 2 * AXES_MAX]) -> Result<u32> {
-        if self.last.is_none_or(|(last, _)| last != style) {
-            self.last = Some((style, self.style(style)?));
+    fn style(&mut self, style: Style) -> Result<u8> {
+        match self.last {
+            Some((last, place)) if last == style => Ok(place),
+            _ => self.other_style(style),
         }
-        call.style = self.last.map_or(0, |(_, place)| place);
-        call.sizes = u32::try_from(self.sizes.len()).map_err(|_| left_out())?;
-        let place = u32::try_from(self.calls.len()).map_err(|_| left_out())?;
-        reserve(&mut self.sizes, numbers.len())?;
-        let (shape, stride) = numbers.split_at(AXES_MAX);
-        for axes in [shape, stride] {
-            self.sizes.extend_from_slice(axes.get(..call.axes.into()).unwrap_or_default());
-        }
-        push(&mut self.calls, call)?;
-        Ok(place)
     }
 
-    /// The place of a style.
-    fn style(&mut self, style: Style) -> Result<u32> {
+    fn other_style(&mut self, style: Style) -> Result<u8> {
         let place = self.styles.iter().position(|known| *known == style).unwrap_or(self.styles.len());
+        let number = u8::try_from(place).map_err(|_| left_out())?;
         if place == self.styles.len() {
-            if place == STYLES_MAX {
-                return Err(left_out());
-            }
             push(&mut self.styles, style)?;
         }
-        u32::try_from(place).map_err(|_| left_out())
+        self.last = Some((style, number));
+        Ok(number)
+    }
+
+    /// The key of a call, where that is what the memo took of it at a place.
+    fn key(calls: &[View], view: usize, at: usize) -> Option<Span> {
+        calls.get(view).filter(|call| at == 0 && call.key_is_put).map(|call| call.key)
     }
 
     pub(crate) fn get(&self, place: usize) -> Option<&View> {
@@ -94,8 +91,7 @@ impl Views {
     /// The shape and the stride of one.
     pub(crate) fn sizes(&self, view: &View) -> (&[usize], &[usize]) {
         let axes = usize::from(view.axes);
-        let numbers = super::index(view.sizes);
-        let numbers = self.sizes.get(numbers..).and_then(|rest| rest.get(..axes.saturating_mul(2)));
+        let numbers = self.sizes.get(index(view.sizes)..).and_then(|rest| rest.get(..axes.saturating_mul(2)));
         numbers.and_then(|numbers| numbers.split_at_checked(axes)).unwrap_or_default()
     }
 }
@@ -109,16 +105,10 @@ pub(super) struct Finder {
     pub(super) found: Views,
 }
 
-// What is beyond these is rare, and read in full.
-
-/// Calls that differ otherwise than in their numbers.
-const STYLES_MAX: usize = 256;
-/// Bytes of a key.
-const KEY_MAX: usize = 32;
-/// Axes of a tensor.
+/// Axes of a tensor. What is beyond is rare, and read in full, as are numbers that have no opcode for four bytes.
 const AXES_MAX: usize = 8;
-/// Values and marks of a call, without those of its sizes.
-const VALUES: u64 = 19;
+/// Values and marks of a call that have no node, without those of its sizes.
+const VALUES: u64 = 18;
 
 /// Says that something is wanted that was left out. Nobody sees it: the pickle is read in full.
 pub(super) fn left_out() -> Error {
@@ -128,100 +118,117 @@ pub(super) fn left_out() -> Error {
 impl Machine<'_> {
     /// Reads the rest of a call of `function`, where it stands as writers spell it; says whether it did.
     pub(super) fn view(&mut self, function: NodeId) -> Result<bool> {
-        let (Some(memo), Some(finder)) = (self.memo.dense(), &mut self.finder) else { return Ok(false) };
+        let (Some(next), Some(finder)) = (self.memo.next(), &mut self.finder) else { return Ok(false) };
+        let Views { calls, sizes, .. } = &mut finder.found;
+        let (place, numbers) = (u32::try_from(calls.len()), u32::try_from(sizes.len()));
+        let (Ok(place), Ok(numbers)) = (place, numbers) else { return Err(left_out()) };
+        reserve(sizes, 2 * AXES_MAX)?;
         let all = self.reader.rest();
-        let mut call = Call { rest: all, memo, puts: 0, sizes: [0; 2 * AXES_MAX] };
-        let Some(Parts { style, key, numel, offset, axes, flag }) = call.read(function) else {
+        let (memo, nodes, end) = (&self.memo, &self.nodes, self.pickle_len);
+        let before = Before { function, memo, nodes, calls, end, next };
+        let read = before.read::<true>(all, sizes).or_else(|| {
+            sizes.truncate(index(numbers));
+            before.read::<false>(all, sizes)
+        });
+        let Some(Call { call, style, rest, next }) = read else {
+            sizes.truncate(index(numbers));
             return Ok(false);
         };
-        let Call { rest, puts, sizes: numbers, .. } = call;
-        let nodes = self.nodes.len();
-        reserve(&mut self.nodes, 2)?;
-        let (key, memoized) = match key {
-            Key::Before(id) if !matches!(self.nodes.get(id.place()), Some(Node::Str(_))) => return Ok(false),
-            Key::Before(id) => (id, None),
-            Key::Here { left, len, put } => {
-                let start = all.len().saturating_sub(left).saturating_add(self.reader.position());
-                self.nodes.push(Node::Str(Span::new(start, len)?));
-                let id = NodeId::at(nodes)?;
-                (id, put.then_some(id))
-            }
-        };
-        self.memo.put_view(memoized, puts)?;
-        let call = View { style: 0, key, numel, offset, sizes: 0, axes, flag };
-        let place = finder.found.add(call, style, numbers)?;
+        let style = finder.found.style(style)?;
+        push(&mut finder.found.calls, View { style, sizes: numbers, ..call })?;
+        self.memo.put_view(index(place), index(next))?;
         push(&mut self.stack, NodeId::at(self.nodes.len())?)?;
-        self.nodes.push(Node::View(place));
-        let marks = if axes > 3 { 2 } else { 0 };
-        let values = VALUES.saturating_add(u64::from(axes).saturating_mul(2)).saturating_add(marks);
-        let added = to_u64(self.nodes.len().saturating_sub(nodes));
-        self.count_left_out(values.saturating_sub(added))?;
+        push(&mut self.nodes, Node::View(place))?;
+        let marks = if call.axes > 3 { 2 } else { 0 };
+        let sizes = u64::from(call.axes).saturating_mul(2);
+        self.count_left_out(VALUES.saturating_add(sizes).saturating_add(marks))?;
         self.reader.skip(all.len().saturating_sub(rest.len()));
         Ok(true)
     }
+
+    /// Pushes what the memo took of a call, where that is its key: Python has a text of one character but once, whatever it
+    /// is there for.
+    #[cold]
+    pub(super) fn key_again(&mut self, view: usize, at: usize) -> Result<()> {
+        let calls = self.finder.as_ref().map_or(&[][..], |finder| &finder.found.calls);
+        let key = Views::key(calls, view, at).ok_or_else(left_out)?;
+        self.push(Node::Str(key))
+    }
 }
 
-/// A call that is being read, from behind its function on.
-struct Call<'p, 'm> {
-    rest: &'p [u8],
-    memo: &'m [Option<NodeId>],
-    /// How many values the memo takes of it.
-    puts: usize,
-    /// The shape, and the stride behind it.
-    sizes: [usize; 2 * AXES_MAX],
+/// What there is before a call.
+struct Before<'m> {
+    function: NodeId,
+    memo: &'m Memo,
+    nodes: &'m [Node],
+    calls: &'m [View],
+    /// Where the pickle ends.
+    end: usize,
+    /// The number under which the memo takes the next value.
+    next: u32,
 }
 
-struct Parts {
+/// A call that was read, but for the places of its style and sizes.
+struct Call<'p> {
+    call: View,
     style: Style,
-    key: Key,
-    numel: u64,
-    offset: usize,
-    axes: u8,
-    flag: bool,
+    /// What is behind it, and the number under which the memo takes the next value.
+    rest: &'p [u8],
+    next: u32,
 }
 
-enum Key {
-    Before(NodeId),
-    /// How many bytes are left from it on, how many it has itself, and whether the memo takes it.
-    Here {
-        left: usize,
-        len: usize,
-        put: bool,
-    },
-}
-
-impl Call<'_, '_> {
-    #[inline(always)]
-    fn read(&mut self, function: NodeId) -> Option<Parts> {
-        self.opcodes([op::MARK, op::MARK])?;
-        let kind = self.get()?;
-        let class = self.get()?;
-        let key = self.key()?;
-        let location = self.get()?;
-        let numel = self.int()?;
-        self.opcodes([op::TUPLE])?;
-        self.put()?;
-        self.opcodes([op::BINPERSID])?;
-        let offset = usize::try_from(self.int()?).ok()?;
-        let axes = self.ints(0)?;
-        if self.ints(AXES_MAX)? != axes {
+impl Before<'_> {
+    /// Reads a call from behind its function on. Its sizes go to `sizes`, also where it turns out to be none.
+    #[inline(never)]
+    fn read<'p, const USUAL: bool>(&self, all: &'p [u8], sizes: &mut Vec<usize>) -> Option<Call<'p>> {
+        let first = self.memo.before_views();
+        let mut reading = Reading::<USUAL> { rest: all, before: self, first, next: self.next, sizes };
+        reading.opcodes([op::MARK, op::MARK])?;
+        let kind = reading.known()?;
+        let class = reading.known()?;
+        let (key, key_is_put) = reading.key()?;
+        let location = reading.known()?;
+        let numel = reading.int()?;
+        reading.opcodes([op::TUPLE])?;
+        reading.put()?;
+        reading.opcodes([op::BINPERSID])?;
+        let offset = reading.int()?;
+        let axes = reading.ints()?;
+        if reading.ints()? != axes {
             return None;
         }
-        let flag = match self.array()? {
-            [op::NEWTRUE] => true,
-            [op::NEWFALSE] => false,
+        let [flag] = reading.array()?;
+        let flag = match flag {
+            op::NEWTRUE => true,
+            op::NEWFALSE => false,
             _ => return None,
         };
-        let hooks = self.get()?;
-        self.opcodes([op::EMPTY_TUPLE, op::REDUCE])?;
-        self.put()?;
-        self.opcodes([op::TUPLE])?;
-        self.put()?;
-        self.opcodes([op::REDUCE])?;
-        let style = Style { function, kind, class, location, hooks };
-        Some(Parts { style, key, numel, offset, axes: u8::try_from(axes).ok()?, flag })
+        let hooks = reading.known()?;
+        reading.opcodes([op::EMPTY_TUPLE, op::REDUCE])?;
+        reading.put()?;
+        reading.opcodes([op::TUPLE])?;
+        reading.put()?;
+        reading.opcodes([op::REDUCE])?;
+        let axes = u8::try_from(axes).ok()?;
+        let call = View { key, numel, offset, sizes: 0, style: 0, axes, flag, key_is_put };
+        let style = Style { function: self.function, kind, class, location, hooks };
+        let Reading { rest, next, .. } = reading;
+        Some(Call { call, style, rest, next })
     }
+}
 
+/// A call that is being read. A `USUAL` one, as nearly all are, spells its key, and the memo takes all that it can under
+/// numbers of four bytes: where nothing else is expected, it takes half the time.
+struct Reading<'p, 'm, const USUAL: bool> {
+    rest: &'p [u8],
+    before: &'m Before<'m>,
+    /// What the memo has from before the first view.
+    first: &'m [Option<NodeId>],
+    next: u32,
+    sizes: &'m mut Vec<usize>,
+}
+
+impl<const USUAL: bool> Reading<'_, '_, USUAL> {
     #[inline(always)]
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (array, rest) = self.rest.split_first_chunk()?;
@@ -229,111 +236,117 @@ impl Call<'_, '_> {
         Some(*array)
     }
 
+    /// Goes on behind these, where they are next.
     #[inline(always)]
     fn opcodes<const N: usize>(&mut self, opcodes: [u8; N]) -> Option<()> {
-        (self.array()? == opcodes).then_some(())
+        let (next, rest) = self.rest.split_first_chunk()?;
+        (*next == opcodes).then(|| self.rest = rest)
     }
 
-    /// A value that was there before, and of which nothing is left out.
+    /// A value that was there before.
     #[inline(always)]
-    fn get(&mut self) -> Option<NodeId> {
-        let place = match self.array()? {
-            [op::BINGET] => self.array().map(|[place]| usize::from(place))?,
-            [op::LONG_BINGET] => usize::try_from(u32::from_le_bytes(self.array()?)).ok()?,
+    fn get(&mut self) -> Option<Entry> {
+        let (place, rest) = match self.rest {
+            [op::BINGET, place, rest @ ..] => (usize::from(*place), rest),
+            [op::LONG_BINGET, a, b, c, d, rest @ ..] if !USUAL => {
+                (index(u32::from_le_bytes([*a, *b, *c, *d])), rest)
+            }
             _ => return None,
         };
-        self.memo.get(place).copied().flatten().filter(|id| *id != NodeId::INSIDE)
+        self.rest = rest;
+        match self.first.get(place) {
+            Some(id) => id.map(Entry::Known),
+            None if USUAL => None,
+            None => self.before.memo.entry(place),
+        }
+    }
+
+    /// One of which nothing is left out.
+    #[inline(always)]
+    fn known(&mut self) -> Option<NodeId> {
+        match self.get()? {
+            Entry::Known(id) => Some(id),
+            Entry::Inside { .. } => None,
+        }
     }
 
     /// Whether the memo takes the value before, under the number that is next.
     #[inline(always)]
     fn put(&mut self) -> Option<bool> {
-        let next = self.memo.len().saturating_add(self.puts);
-        let is_next = match *self.rest {
-            [op::BINPUT, place, ref rest @ ..] => {
-                self.rest = rest;
-                usize::from(place) == next
+        let (is_next, rest) = match self.rest {
+            [op::LONG_BINPUT, a, b, c, d, rest @ ..] => {
+                (u32::from_le_bytes([*a, *b, *c, *d]) == self.next, rest)
             }
-            [op::LONG_BINPUT, a, b, c, d, ref rest @ ..] => {
-                self.rest = rest;
-                usize::try_from(u32::from_le_bytes([a, b, c, d])) == Ok(next)
-            }
-            [op::MEMOIZE, ref rest @ ..] => {
-                self.rest = rest;
-                true
-            }
+            _ if USUAL => return None,
+            [op::BINPUT, place, rest @ ..] => (u32::from(*place) == self.next, rest),
+            [op::MEMOIZE, rest @ ..] => (true, rest),
             _ => return Some(false),
         };
-        self.puts = self.puts.saturating_add(1);
+        self.rest = rest;
+        self.next = self.next.wrapping_add(1);
         is_next.then_some(true)
     }
 
+    /// A key, and whether the memo takes it here.
     #[inline(always)]
-    fn key(&mut self) -> Option<Key> {
-        let len = match *self.rest {
-            [op::BINUNICODE, a, b, c, d, ref rest @ ..] => {
-                self.rest = rest;
-                usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?
-            }
-            [op::SHORT_BINUNICODE, len, ref rest @ ..] => {
-                self.rest = rest;
-                len.into()
-            }
-            _ => return self.get().map(Key::Before),
+    fn key(&mut self) -> Option<(Span, bool)> {
+        let (len, rest) = match self.rest {
+            [op::BINUNICODE, a, b, c, d, rest @ ..] => (index(u32::from_le_bytes([*a, *b, *c, *d])), rest),
+            [op::SHORT_BINUNICODE, len, rest @ ..] if !USUAL => (usize::from(*len), rest),
+            _ => return self.key_before(),
         };
-        let left = self.rest.len();
-        let (key, rest) = self.rest.split_at_checked(len).filter(|_| len <= KEY_MAX)?;
-        if !key.is_ascii() {
-            return None;
-        }
-        self.rest = rest;
-        Some(Key::Here { left, len, put: self.put()? })
+        let start = self.before.end.checked_sub(rest.len())?;
+        self.rest = rest.get(len..)?;
+        Some((Span::new(start, len).ok()?, self.put()?))
     }
 
-    /// A number that is not negative.
+    /// A key that was there before: a text, or the key of another call, where that is what the memo took of it first.
     #[inline(always)]
-    fn int(&mut self) -> Option<u64> {
-        Some(match self.array()? {
-            [op::BININT1] => self.array().map(|[int]| int.into())?,
-            [op::BININT2] => u16::from_le_bytes(self.array()?).into(),
-            [op::BININT] => i32::from_le_bytes(self.array()?).try_into().ok()?,
-            [op::LONG1] => {
-                let [len] = self.array()?;
-                let (digits, rest) = self.rest.split_at_checked(len.into()).filter(|_| len < 8)?;
-                if digits.last().is_some_and(|last| *last > 0x7F) {
-                    return None;
-                }
-                self.rest = rest;
-                digits.iter().rev().fold(0, |number, digit| number << 8 | u64::from(*digit))
+    fn key_before(&mut self) -> Option<(Span, bool)> {
+        let Before { nodes, calls, .. } = self.before;
+        let key = match self.get().filter(|_| !USUAL)? {
+            Entry::Inside { view, at } => Views::key(calls, view, at)?,
+            Entry::Known(id) => match nodes.get(id.place())? {
+                Node::Str(key) => *key,
+                _ => return None,
+            },
+        };
+        Some((key, false))
+    }
+
+    /// A number that is not negative, if one is next.
+    #[inline(always)]
+    fn int(&mut self) -> Option<u32> {
+        let (int, rest) = match self.rest {
+            [op::BININT1, int, rest @ ..] => (u32::from(*int), rest),
+            [op::BININT2, a, b, rest @ ..] => (u16::from_le_bytes([*a, *b]).into(), rest),
+            [op::BININT, a, b, c, d, rest @ ..] => {
+                (i32::from_le_bytes([*a, *b, *c, *d]).try_into().ok()?, rest)
             }
             _ => return None,
-        })
+        };
+        self.rest = rest;
+        Some(int)
     }
 
-    /// A tuple of such numbers, which go to a place among the sizes on: how many.
+    /// A tuple of such numbers, which are kept: how many.
     #[inline(always)]
-    fn ints(&mut self, from: usize) -> Option<usize> {
-        let marked = self.rest.first() == Some(&op::MARK);
-        if marked {
-            self.opcodes([op::MARK])?;
+    fn ints(&mut self) -> Option<usize> {
+        let is_marked = self.opcodes([op::MARK]).is_some();
+        let before = self.sizes.len();
+        while let Some(size) = self.int() {
+            // There is room for `AXES_MAX` of them.
+            if self.sizes.len() == self.sizes.capacity() {
+                return None;
+            }
+            self.sizes.push(index(size));
         }
-        let mut axes = 0_usize;
-        while let Some(&(op::BININT1 | op::BININT2 | op::BININT | op::LONG1)) = self.rest.first() {
-            let size = usize::try_from(self.int()?).ok()?;
-            *self.sizes.get_mut(from..)?.get_mut(axes).filter(|_| axes < AXES_MAX)? = size;
-            axes = axes.saturating_add(1);
-        }
-        let made_by = match axes {
-            0 => op::EMPTY_TUPLE,
-            1 => op::TUPLE1,
-            2 => op::TUPLE2,
-            3 => op::TUPLE3,
-            _ => op::TUPLE,
-        };
-        self.opcodes([made_by])?;
+        let axes = self.sizes.len().saturating_sub(before);
+        let few = [op::EMPTY_TUPLE, op::TUPLE1, op::TUPLE2, op::TUPLE3].get(axes);
+        self.opcodes([*few.unwrap_or(&op::TUPLE)])?;
         if axes > 0 {
             self.put()?;
         }
-        (marked == (axes > 3)).then_some(axes)
+        (is_marked == few.is_none()).then_some(axes)
     }
 }

@@ -46,7 +46,7 @@ impl Plain {
 
 impl Rows for Plain {
     fn dtype(&self, row: usize) -> DType {
-        let dtype = self.view(row).and_then(|view| self.dtypes.get(index(view.style)));
+        let dtype = self.view(row).and_then(|view| self.dtypes.get(usize::from(view.style)));
         dtype.copied().unwrap_or(DType::UInt8)
     }
 
@@ -59,7 +59,7 @@ impl Rows for Plain {
     }
 
     fn storage_offset(&self, row: usize) -> usize {
-        self.view(row).map_or(0, |view| view.offset)
+        self.view(row).map_or(0, |view| index(view.offset))
     }
 
     fn storage(&self, row: usize) -> Option<&Storage> {
@@ -104,16 +104,16 @@ impl<'g> Reading<'g> {
             return Ok(());
         }
         let view = graph.views().get(place).ok_or_else(unusual)?;
-        let reference = references.get_mut(index(view.style)).ok_or_else(unusual)?;
-        let key = graph.str(view.key).ok_or_else(unusual)?;
-        (reference.key, reference.numel) = (key, view.numel);
+        let reference = references.get_mut(usize::from(view.style)).ok_or_else(unusual)?;
+        let key = graph.utf8(view.key).ok_or_else(unusual)?;
+        (reference.key, reference.numel) = (key, view.numel.into());
         let (shape, stride) = graph.views().sizes(view);
         self.charge([key.len(), shape.len(), stride.len()].iter().sum())?;
         let given = table.storage(reference)?;
         let storage = self.place_storage(given, found)?;
         places.push(u32::try_from(storage).map_err(|_| unusual())?);
         let storage = self.storages.get(storage).ok_or_else(unusual)?;
-        check_view(storage, reference.dtype.unwrap_or(DType::UInt8), shape, stride, view.offset)
+        check_view(storage, reference.dtype.unwrap_or(DType::UInt8), shape, stride, index(view.offset))
     }
 
     /// Makes the tensors of all views, once all storages are known that ids name.
