@@ -19,10 +19,20 @@ use crate::tensors::view_key;
 /// Reads all of them: each storage once.
 ///
 /// # Errors
-/// Those of reading, and of making the tensors.
-pub(crate) fn load(wanted: &[Wanted<'_>], pages: &HugePages, device: &Device) -> Result<Loaded> {
+/// Those of any that cannot be wanted, before anything is read; those of reading, and of making the tensors.
+pub(crate) fn load<'w>(
+    wanted: impl ExactSizeIterator<Item = Result<Wanted<'w>>> + Clone,
+    pages: &HugePages,
+    device: &Device,
+) -> Result<Loaded> {
+    let large = large(wanted.clone())?;
     let bases = match device {
-        Device::Cpu => large_bases(wanted, pages)?,
+        Device::Cpu => {
+            let read = |(one, located): (Wanted<'_>, Located<'_>)| {
+                Ok((located.key(), one.base(located, pages, None, &Device::Cpu)?))
+            };
+            large.into_par_iter().map(read).collect::<Result<_>>()?
+        }
         // One after the other where each passes through the host on its way to a device, which copies the last meanwhile.
         _ => HashMap::new(),
     };
@@ -30,7 +40,8 @@ pub(crate) fn load(wanted: &[Wanted<'_>], pages: &HugePages, device: &Device) ->
     let mut tensors = IndexMap::with_capacity_and_hasher(wanted.len(), RandomState::default());
     let mut report = Report::default();
     for one in wanted {
-        let Made { tensor, changes } = loading.make(one)?;
+        let one = one?;
+        let Made { tensor, changes } = loading.make(&one)?;
         changes.into_iter().for_each(|change| report.add(one.name, change));
         tensors.insert(one.name.to_owned(), tensor);
     }
@@ -39,17 +50,20 @@ pub(crate) fn load(wanted: &[Wanted<'_>], pages: &HugePages, device: &Device) ->
     Ok(Loaded { tensors, report })
 }
 
-/// The storages that are not small, on the host.
-fn large_bases(wanted: &[Wanted<'_>], pages: &HugePages) -> Result<HashMap<BaseKey, Base>> {
+/// The first of those in each storage that is not small.
+fn large<'w>(wanted: impl Iterator<Item = Result<Wanted<'w>>>) -> Result<Vec<(Wanted<'w>, Located<'w>)>> {
     let mut seen = HashSet::new();
-    let located = wanted.iter().filter_map(|one| Some((one, one.located()?)));
-    let large: Vec<(&Wanted<'_>, Located<'_>)> = located
-        .filter(|(_, located)| located.storage.nbytes() > ReadAhead::SMALL && seen.insert(located.key()))
-        .collect();
-    let read = |(one, located): (&Wanted<'_>, Located<'_>)| {
-        Ok((located.key(), one.base(located, pages, None, &Device::Cpu)?))
-    };
-    large.into_par_iter().map(read).collect()
+    let mut large = Vec::new();
+    for one in wanted {
+        let one = one?;
+        let is_large = |located: &Located<'_>| located.storage.nbytes() > ReadAhead::SMALL;
+        if let Some(located) = one.located().filter(is_large)
+            && seen.insert(located.key())
+        {
+            large.push((one, located));
+        }
+    }
+    Ok(large)
 }
 
 struct Loading<'l> {

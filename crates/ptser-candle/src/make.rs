@@ -35,7 +35,7 @@ pub(crate) struct Wanted<'w> {
     pub(crate) target: Target,
     /// The type that the caller wants, if not the target's.
     pub(crate) cast: Option<DType>,
-    /// What its storage is viewed for; all of it, where that is not told.
+    /// What its storage is viewed for, where others view it too.
     used: Option<&'w Use>,
 }
 
@@ -85,7 +85,7 @@ impl<'w> Wanted<'w> {
 
     /// How many tensors view its storage as it does.
     pub(crate) fn views(&self) -> usize {
-        self.used.map_or(0, |used| used.views)
+        self.used.map_or(1, |used| used.views)
     }
 
     /// The shape that candle sees.
@@ -126,7 +126,7 @@ impl<'w> Wanted<'w> {
         batch: Option<&mut Batch>,
         device: &Device,
     ) -> Result<Base> {
-        let window = located.window(self.used);
+        let window = located.window(self.used.copied().unwrap_or_else(|| Use::of(self.tensor, located)));
         // candle's kernels count in 32 bits, and Metal's lack some types: such casts are the host's.
         let reach =
             u32::try_from(window.count.saturating_mul(self.target.lanes)).is_ok_and(|count| count < 1 << 31);

@@ -54,7 +54,7 @@ impl StateDict {
     }
 
     /// The tensors and their names, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> + Clone {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
