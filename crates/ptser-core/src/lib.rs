@@ -29,6 +29,7 @@ mod load;
 mod location;
 mod memory;
 mod module;
+mod names;
 mod number;
 mod object;
 mod object_storages;
