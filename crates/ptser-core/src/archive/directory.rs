@@ -98,7 +98,7 @@ impl Archive {
         let mut root: Option<Box<str>> = None;
         let mut records: Vec<Record> = Vec::new();
         reserve(&mut records, entries.at_most())?;
-        let mut other_checkpoint = false;
+        let (mut in_order, mut other_checkpoint) = (true, false);
         while let Some((entry, raw_name)) = entries.next()? {
             // Most records lie in the folder of the first.
             let below =
@@ -126,7 +126,9 @@ impl Archive {
                 }
             };
             if !name.is_empty() && !name.ends_with('/') {
-                records.push(Record::of(entry, name, raw_name.len(), directory_at)?);
+                let record = Record::of(entry, name, raw_name.len(), directory_at)?;
+                in_order = in_order && records.last_mut().is_none_or(|last| last.lies_before(&record));
+                records.push(record);
             }
         }
         let Some(root) = root else {
@@ -135,7 +137,10 @@ impl Archive {
         if other_checkpoint {
             return Err(Reason::Archive("two root folders hold a data.pkl each".into()).into());
         }
-        refuse_overlaps(&mut records)?;
+        // As every writer has them.
+        if !in_order {
+            refuse_overlaps(&mut records)?;
+        }
         let index = Index::of(&records)?;
         Ok(Self { start, root, records, directory_at, index })
     }
@@ -189,25 +194,15 @@ fn text(name: &[u8]) -> Cow<'_, str> {
 /// Two records over the same bytes are how a small file claims to be a large one. What the lengths in their local
 /// headers say is looked at when these are read.
 fn refuse_overlaps(records: &mut [Record]) -> Result<()> {
-    let key = |record: &Record| (record.header_at, record.stored_size);
-    // As every writer has them.
-    if records.is_sorted_by_key(key) {
-        return settle_room(records.iter_mut());
-    }
     let mut order: Vec<&mut Record> = records.iter_mut().collect();
-    order.sort_by_key(|record| key(record));
-    settle_room(order.into_iter())
-}
-
-/// Notes how much room each has, of records in the order of their headers.
-fn settle_room<'r>(mut order: impl Iterator<Item = &'r mut Record>) -> Result<()> {
+    order.sort_by_key(|record| (record.header_at, record.stored_size));
+    let mut order = order.into_iter();
     let Some(mut record) = order.next() else { return Ok(()) };
     for next in order {
-        let Some(room) = next.header_at.checked_sub(record.least_end()) else {
+        if !record.lies_before(next) {
             let (name, next) = (&record.name, &next.name);
             return Err(Reason::Archive(format!("records {name} and {next} overlap")).into());
-        };
-        record.room = u32::try_from(room).unwrap_or(u32::MAX);
+        }
         record = next;
     }
     Ok(())
@@ -243,6 +238,13 @@ impl Record {
             room: u32::try_from(room).unwrap_or(u32::MAX),
             content_after: AtomicU32::new(0),
         })
+    }
+
+    /// Whether it can end where the next record begins; notes how much room it has until there.
+    fn lies_before(&mut self, next: &Self) -> bool {
+        let room = next.header_at.checked_sub(self.least_end());
+        self.room = room.map_or(0, |room| u32::try_from(room).unwrap_or(u32::MAX));
+        room.is_some()
     }
 
     /// Where it would end if its local header had no fields.
