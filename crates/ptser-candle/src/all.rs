@@ -1,11 +1,11 @@
 //! Makes all tensors of a state dict at once. Small storages are read one after the other, with their neighbours; the
 //! others by themselves, several at a time.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Result};
-use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use indexmap::IndexMap;
-use ptser_core::ReadAhead;
+use ptser_core::{Names, ReadAhead};
 use rayon::prelude::*;
 
 use crate::base::{BaseKey, Batch, Located};
@@ -16,12 +16,13 @@ use crate::report::Report;
 use crate::shared::ViewKey;
 use crate::tensors::view_key;
 
-/// Reads all of them: each storage once.
+/// Reads all of them, which have these names: each storage once.
 ///
 /// # Errors
 /// Those of any that cannot be wanted, before anything is read; those of reading, and of making the tensors.
 pub(crate) fn load<'w>(
     wanted: impl ExactSizeIterator<Item = Result<Wanted<'w>>> + Clone,
+    names: Arc<Names>,
     pages: &HugePages,
     device: &Device,
 ) -> Result<Loaded> {
@@ -37,17 +38,17 @@ pub(crate) fn load<'w>(
         _ => HashMap::new(),
     };
     let mut loading = Loading { pages, device, bases, made: HashMap::new(), batch: Batch::default() };
-    let mut tensors = IndexMap::with_capacity_and_hasher(wanted.len(), RandomState::default());
+    let mut tensors = Vec::with_capacity(wanted.len());
     let mut report = Report::default();
     for one in wanted {
         let one = one?;
         let Made { tensor, changes } = loading.make(&one)?;
         changes.into_iter().for_each(|change| report.add(one.name, change));
-        tensors.insert(one.name.to_owned(), tensor);
+        tensors.push(tensor);
     }
     // Nobody has a tensor yet.
     loading.batch.wait()?;
-    Ok(Loaded { tensors, report })
+    Ok(Loaded { names, tensors, report })
 }
 
 /// The first of those in each storage that is not small.

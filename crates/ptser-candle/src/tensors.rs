@@ -132,7 +132,7 @@ impl PtTensors {
         let wanted = state_dict.iter().enumerate().map(|(place, (name, tensor))| {
             Ok(Wanted::of(name, tensor, None, *conversions)?.among(uses.at(place)))
         });
-        all::load(wanted, pages, device)
+        all::load(wanted, state_dict.shared_names(), pages, device)
     }
 
     fn wanted<'s>(&'s self, name: &'s str, cast: Option<DType>) -> Result<Wanted<'s>> {

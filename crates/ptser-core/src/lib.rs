@@ -80,3 +80,5 @@ pub use verify::{CheckedRecord, Checksum, Verification};
 
 #[doc(hidden)]
 pub use inventory;
+#[doc(hidden)]
+pub use names::Names;

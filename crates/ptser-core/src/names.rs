@@ -6,8 +6,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+/// Names in order, each once. Who holds something by name may share them with who holds something else by the same.
 #[derive(Clone, Default)]
-pub(crate) struct Names {
+pub struct Names {
     /// One behind the other.
     text: String,
     /// Where each ends.
@@ -42,13 +43,25 @@ impl Names {
     }
 
     /// The place of a name that is there.
-    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+    pub fn place(&self, name: &str) -> Option<usize> {
         let is_it = |place: &usize| name_at(&self.text, &self.ends, *place) == name;
         self.places.find(self.hasher.hash_one(name), is_it).copied()
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
-        (0..self.ends.len()).map(|place| name_at(&self.text, &self.ends, place))
+    /// The name at a place; empty where there is none.
+    pub fn at(&self, place: usize) -> &str {
+        name_at(&self.text, &self.ends, place)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        (0..self.ends.len()).map(|place| self.at(place))
+    }
+}
+
+impl std::fmt::Debug for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

@@ -1,5 +1,7 @@
 //! A state dict: tensors by name, in order; and how it is found inside a checkpoint.
 
+use std::sync::Arc;
+
 use crate::document::Document;
 use crate::dtensor::DTensor;
 use crate::error::{Error, Result};
@@ -14,7 +16,7 @@ use crate::value::{Value, ValueKind};
 /// Tensors by name, in the order of the file.
 #[derive(Clone, Default)]
 pub struct StateDict {
-    names: Names,
+    names: Arc<Names>,
     tensors: Vec<Tensor>,
 }
 
@@ -39,7 +41,7 @@ const CUSTOMARY: [&str; 14] = [
 impl StateDict {
     /// None, and room for so many tensors.
     pub fn with_capacity(tensors: usize) -> Self {
-        Self { names: Names::with_capacity(tensors), tensors: Vec::with_capacity(tensors) }
+        Self { names: Names::with_capacity(tensors).into(), tensors: Vec::with_capacity(tensors) }
     }
 
     /// The number of tensors.
@@ -60,6 +62,11 @@ impl StateDict {
     /// The names, in order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         self.names.iter()
+    }
+
+    #[doc(hidden)]
+    pub fn shared_names(&self) -> Arc<Names> {
+        Arc::clone(&self.names)
     }
 
     /// The tensor of a name.
@@ -83,17 +90,7 @@ impl StateDict {
 
     /// Adds or replaces a tensor.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Option<Tensor> {
-        self.put(&name.into(), tensor)
-    }
-
-    fn put(&mut self, name: &str, tensor: Tensor) -> Option<Tensor> {
-        match self.tensors.get_mut(self.names.insert(name)) {
-            Some(old) => Some(std::mem::replace(old, tensor)),
-            None => {
-                self.tensors.push(tensor);
-                None
-            }
-        }
+        put(Arc::make_mut(&mut self.names), &mut self.tensors, &name.into(), tensor)
     }
 
     /// The same tensors under other names, such as without a `module.` in front.
@@ -102,9 +99,11 @@ impl StateDict {
     /// `Misuse` where two names become one.
     pub fn rename(self, mut rename: impl FnMut(&str) -> String) -> Result<Self> {
         let mut renamed = Self::with_capacity(self.len());
+        let Self { names, tensors } = &mut renamed;
+        let names = Arc::make_mut(names);
         for (name, tensor) in self.names.iter().zip(self.tensors) {
             let new = rename(name);
-            if renamed.put(&new, tensor).is_some() {
+            if put(names, tensors, &new, tensor).is_some() {
                 return Err(Error::misuse(format!("renaming {name:?} gives a second {new:?}")));
             }
         }
@@ -120,13 +119,24 @@ impl StateDict {
     pub(crate) fn of(document: &Document, listing: &Listing) -> Self {
         let entries = listing.all(document);
         let mut state_dict = Self::with_capacity(entries.len());
+        let Self { names, tensors } = &mut state_dict;
+        let names = Arc::make_mut(names);
         for entry in entries.filter(|entry| !entry.is_part()) {
             if let Some(tensor) = whole(entry) {
-                state_dict.put(entry.name(), tensor.clone());
+                put(names, tensors, entry.name(), tensor.clone());
             }
         }
         state_dict
     }
+}
+
+/// Adds or replaces a tensor.
+fn put(names: &mut Names, tensors: &mut Vec<Tensor>, name: &str, tensor: Tensor) -> Option<Tensor> {
+    if let Some(old) = tensors.get_mut(names.insert(name)) {
+        return Some(std::mem::replace(old, tensor));
+    }
+    tensors.push(tensor);
+    None
 }
 
 /// The tensor of an entry; of a distributed one what this process held, where that is all of it.
