@@ -1,4 +1,5 @@
-//! Base tensors: a storage, or the part of it that is viewed, as one flat candle tensor. Knows nothing of views.
+//! Base tensors: a storage, or the part of it that is viewed, as one candle tensor, which is flat unless it has one view
+//! alone. Knows nothing of other views.
 
 use candle_core::{DType, Device, Result, Tensor, Var, WithDType};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
@@ -158,20 +159,6 @@ impl Batch {
     }
 }
 
-/// Reads a base into candle's memory, in the target type: into that of the device where there is a way that does not
-/// lead through the host's, else into the host's. In a batch it may not be complete before that has been waited for.
-pub(crate) fn read(
-    name: &str,
-    located: Located<'_>,
-    window: Window,
-    target: Target,
-    pages: &HugePages,
-    batch: Option<&mut Batch>,
-    device: &Device,
-) -> Result<Tensor> {
-    Reading { name, located, window, lanes: target.lanes, pages, batch, device, variable: None }.read(target)
-}
-
 /// Reads a tensor that is all of its storage into a variable's memory, in the type that the storage has.
 pub(crate) fn read_variable(
     name: &str,
@@ -182,34 +169,42 @@ pub(crate) fn read_variable(
     batch: &mut Batch,
 ) -> Result<Var> {
     let window = Window { first: 0, count: shape.iter().product() };
+    let (batch, device) = (Some(batch), &Device::Cpu);
     let reading = Reading {
         name,
         located,
         window,
-        lanes: target.lanes,
+        shape: Some(shape),
+        target,
         pages,
-        batch: Some(batch),
-        device: &Device::Cpu,
-        variable: Some(shape),
+        batch,
+        device,
+        is_variable: true,
     };
     // A variable's tensor becomes that variable.
-    Var::from_tensor(&reading.read(target)?)
+    Var::from_tensor(&reading.read()?)
 }
 
-struct Reading<'r> {
-    name: &'r str,
-    located: Located<'r>,
-    window: Window,
-    lanes: usize,
-    pages: &'r HugePages,
-    batch: Option<&'r mut Batch>,
-    /// The shape of the variable that is made of it.
-    variable: Option<&'r [usize]>,
-    device: &'r Device,
+/// What is to be read, and where to.
+pub(crate) struct Reading<'r> {
+    pub(crate) name: &'r str,
+    pub(crate) located: Located<'r>,
+    pub(crate) window: Window,
+    /// Of what is made in the host's memory; without one it is flat.
+    pub(crate) shape: Option<&'r [usize]>,
+    pub(crate) target: Target,
+    pub(crate) pages: &'r HugePages,
+    /// In one it may not be complete before that has been waited for.
+    pub(crate) batch: Option<&'r mut Batch>,
+    pub(crate) device: &'r Device,
+    pub(crate) is_variable: bool,
 }
 
 impl Reading<'_> {
-    fn read(mut self, target: Target) -> Result<Tensor> {
+    /// Reads it into candle's memory, in the target type: into that of the device where there is a way that does not
+    /// lead through the host's, else into the host's.
+    pub(crate) fn read(mut self) -> Result<Tensor> {
+        let target = self.target;
         match self.located.dtype {
             Torch::Float64 | Torch::Complex128 => self.same::<f64>(),
             Torch::Float32 | Torch::Complex64 => self.same::<f32>(),
@@ -237,7 +232,7 @@ impl Reading<'_> {
     /// The byte that the window begins with, and the numbers in it.
     fn range(&self) -> (usize, usize) {
         let start = self.window.first.saturating_mul(self.located.dtype.element_size());
-        (start, self.window.count.saturating_mul(self.lanes))
+        (start, self.window.count.saturating_mul(self.target.lanes))
     }
 
     /// The bytes as they are.
@@ -294,10 +289,11 @@ impl Reading<'_> {
 
     fn tensor<T: WithDType>(&self, numbers: ptser_core::Result<Vec<T>>) -> Result<Tensor> {
         let numbers = numbers.map_err(|error| wrap(error.in_tensor(self.name)))?;
-        let count = numbers.len();
-        match self.variable {
-            Some(shape) => Ok(Var::from_vec(numbers, shape, &Device::Cpu)?.into_inner()),
-            None => Tensor::from_vec(numbers, count, &Device::Cpu),
+        let flat = [numbers.len()];
+        let shape = self.shape.unwrap_or(&flat);
+        if self.is_variable {
+            return Ok(Var::from_vec(numbers, shape, &Device::Cpu)?.into_inner());
         }
+        Tensor::from_vec(numbers, shape, &Device::Cpu)
     }
 }
