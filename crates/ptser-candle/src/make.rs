@@ -147,7 +147,10 @@ impl<'w> Wanted<'w> {
             device: read_to,
             is_variable: false,
         };
-        let tensor = convert(reading.read()?.to_device(read_to)?, self.cast)?.to_device(device)?;
+        let tensor = match device {
+            Device::Cpu => convert(reading.read()?, self.cast)?,
+            _ => convert(reading.read()?.to_device(read_to)?, self.cast)?.to_device(device)?,
+        };
         let is_view = shape.is_some_and(|shape| *shape == *tensor.dims());
         Ok(Base { tensor, first: window.first, is_view })
     }
