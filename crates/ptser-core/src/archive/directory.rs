@@ -137,7 +137,7 @@ impl Archive {
         if other_checkpoint {
             return Err(Reason::Archive("two root folders hold a data.pkl each".into()).into());
         }
-        // As every writer has them.
+        // Every writer has them in order.
         if !in_order {
             refuse_overlaps(&mut records)?;
         }
@@ -240,11 +240,11 @@ impl Record {
         })
     }
 
-    /// Whether it can end where the next record begins; notes how much room it has until there.
+    /// Whether it can end where another begins; then notes how much room it has until there.
     fn lies_before(&mut self, next: &Self) -> bool {
-        let room = next.header_at.checked_sub(self.least_end());
-        self.room = room.map_or(0, |room| u32::try_from(room).unwrap_or(u32::MAX));
-        room.is_some()
+        let Some(room) = next.header_at.checked_sub(self.least_end()) else { return false };
+        self.room = u32::try_from(room).unwrap_or(u32::MAX);
+        true
     }
 
     /// Where it would end if its local header had no fields.
