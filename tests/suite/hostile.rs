@@ -322,6 +322,39 @@ fn records_whose_local_headers_lead_into_others_are_not_read() {
 }
 
 #[test]
+fn records_are_read_in_whatever_order_the_directory_has_them() {
+    let pickle = good_pickle();
+    let good = archive("archive", &[("data.pkl", &pickle), ("data/1", &[0; 24]), ("data/0", &[0; 24])]);
+    let [first, second, third] = positions(&good, b"PK\x01\x02")[..] else { panic!("not three entries") };
+    let [end] = positions(&good, b"PK\x06\x06")[..] else { panic!("not one end") };
+    let [a, b, c] = [first..second, second..third, third..end].map(|entry| &good[entry]);
+    for order in [[a, c, b], [b, a, c], [b, c, a], [c, a, b], [c, b, a]] {
+        let bytes = [&good[..first], &order.concat(), &good[end..]].concat();
+        assert_eq!(read_all(&LoadOptions::new(), bytes).unwrap(), 1);
+    }
+}
+
+#[test]
+fn two_records_of_one_name_are_refused_whatever_its_case() {
+    for (one, other, but) in [
+        ("data/7", "data/7", ""),
+        ("data/7", "DATA/7", " but for case"),
+        ("data/70000", "Data/70000", " but for case"),
+        ("data/x", "data/x", ""),
+        ("data/x", "data/X", " but for case"),
+    ] {
+        let pickle = good_pickle();
+        let records = [("data.pkl", pickle.as_slice()), ("data/0", &[0; 24]), (one, &[]), (other, &[])];
+        let error = refuse(archive("archive", &records));
+        assert!(error.to_string().contains(&format!("two records are named {other}{but}")), "{error}");
+    }
+    // Other numbers than Python writes are other names.
+    let pickle = good_pickle();
+    let records = [("data.pkl", pickle.as_slice()), ("data/0", &[0; 24]), ("data/00", &[]), ("data/+0", &[])];
+    assert_eq!(read_all(&LoadOptions::new(), archive("archive", &records)).unwrap(), 1);
+}
+
+#[test]
 fn records_over_the_same_bytes_are_refused() {
     let pickle = good_pickle();
     let good = archive("archive", &[("data.pkl", &pickle), ("data/0", &[0; 24]), ("data/1", &[0; 24])]);

@@ -1,11 +1,11 @@
 //! Makes all tensors of a state dict at once. Small storages are read one after the other, with their neighbours; the
 //! others by themselves, several at a time.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Result};
-use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use indexmap::IndexMap;
-use ptser_core::ReadAhead;
+use ptser_core::{Names, ReadAhead};
 use rayon::prelude::*;
 
 use crate::base::{BaseKey, Batch, Located};
@@ -16,40 +16,55 @@ use crate::report::Report;
 use crate::shared::ViewKey;
 use crate::tensors::view_key;
 
-/// Reads all of them: each storage once.
+/// Reads all of them, which have these names: each storage once.
 ///
 /// # Errors
-/// Those of reading, and of making the tensors.
-pub(crate) fn load(wanted: &[Wanted<'_>], pages: &HugePages, device: &Device) -> Result<Loaded> {
+/// Those of any that cannot be wanted, before anything is read; those of reading, and of making the tensors.
+pub(crate) fn load<'w>(
+    wanted: impl ExactSizeIterator<Item = Result<Wanted<'w>>> + Clone,
+    names: Arc<Names>,
+    pages: &HugePages,
+    device: &Device,
+) -> Result<Loaded> {
+    let large = large(wanted.clone())?;
     let bases = match device {
-        Device::Cpu => large_bases(wanted, pages)?,
+        Device::Cpu => {
+            let read = |(one, located): (Wanted<'_>, Located<'_>)| {
+                Ok((located.key(), one.base(located, pages, None, &Device::Cpu)?))
+            };
+            large.into_par_iter().map(read).collect::<Result<_>>()?
+        }
         // One after the other where each passes through the host on its way to a device, which copies the last meanwhile.
         _ => HashMap::new(),
     };
     let mut loading = Loading { pages, device, bases, made: HashMap::new(), batch: Batch::default() };
-    let mut tensors = IndexMap::with_capacity_and_hasher(wanted.len(), RandomState::default());
+    let mut tensors = Vec::with_capacity(wanted.len());
     let mut report = Report::default();
     for one in wanted {
-        let Made { tensor, changes } = loading.make(one)?;
+        let one = one?;
+        let Made { tensor, changes } = loading.make(&one)?;
         changes.into_iter().for_each(|change| report.add(one.name, change));
-        tensors.insert(one.name.to_owned(), tensor);
+        tensors.push(tensor);
     }
     // Nobody has a tensor yet.
     loading.batch.wait()?;
-    Ok(Loaded { tensors, report })
+    Ok(Loaded { names, tensors, report })
 }
 
-/// The storages that are not small, on the host.
-fn large_bases(wanted: &[Wanted<'_>], pages: &HugePages) -> Result<HashMap<BaseKey, Base>> {
+/// The first of those in each storage that is not small.
+fn large<'w>(wanted: impl Iterator<Item = Result<Wanted<'w>>>) -> Result<Vec<(Wanted<'w>, Located<'w>)>> {
     let mut seen = HashSet::new();
-    let located = wanted.iter().filter_map(|one| Some((one, one.located()?)));
-    let large: Vec<(&Wanted<'_>, Located<'_>)> = located
-        .filter(|(_, located)| located.storage.nbytes() > ReadAhead::SMALL && seen.insert(located.key()))
-        .collect();
-    let read = |(one, located): (&Wanted<'_>, Located<'_>)| {
-        Ok((located.key(), one.base(located, pages, None, &Device::Cpu)?))
-    };
-    large.into_par_iter().map(read).collect()
+    let mut large = Vec::new();
+    for one in wanted {
+        let one = one?;
+        let is_large = |located: &Located<'_>| located.storage.nbytes() > ReadAhead::SMALL;
+        if let Some(located) = one.located().filter(is_large)
+            && seen.insert(located.key())
+        {
+            large.push((one, located));
+        }
+    }
+    Ok(large)
 }
 
 struct Loading<'l> {

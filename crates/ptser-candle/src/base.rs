@@ -1,7 +1,8 @@
-//! Base tensors: a storage, or the part of it that is viewed, as one flat candle tensor. Knows nothing of views.
+//! Base tensors: a storage, or the part of it that is viewed, as one candle tensor, which is flat unless it has one view
+//! alone. Knows nothing of other views.
 
 use candle_core::{DType, Device, Result, Tensor, Var, WithDType};
-use foldhash::{HashMap, HashMapExt};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use ptser_core::{DType as Torch, ReadAhead, Storage, layout};
 
 use crate::cuda::{self, Copies, Number};
@@ -41,25 +42,25 @@ impl<'t> Located<'t> {
     }
 
     /// What to read of the storage: all of it, unless most of it is viewed by nobody.
-    pub(crate) fn window(self, used: Option<&Use>) -> Window {
+    pub(crate) fn window(self, used: Use) -> Window {
         let nbytes = usize::try_from(self.storage.nbytes()).unwrap_or(usize::MAX);
         let whole = Window { first: 0, count: nbytes.checked_div(self.dtype.element_size()).unwrap_or(0) };
-        let Some(&Use { first, end, .. }) = used else { return whole };
+        let Use { first, end, .. } = used;
         let count = end.saturating_sub(first);
         if count <= whole.count / 2 { Window { first, count } } else { whole }
     }
 }
 
-/// Which elements of each storage are viewed, and by how many tensors.
+/// What storages are viewed for that several tensors view.
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
     uses: Vec<Use>,
-    /// For each tensor the place of its own, if it lies in a storage.
-    of: Vec<Option<usize>>,
+    /// The place of its own, by that of each tensor that lies in such a storage.
+    of: HashMap<usize, usize>,
 }
 
 /// The views of a storage as one type.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Use {
     dtype: Torch,
     /// Elements: the first viewed, and one past the last.
@@ -81,39 +82,56 @@ pub(crate) struct Window {
 }
 
 impl Uses {
-    /// Notes every view of a state dict.
-    pub(crate) fn of<'t>(tensors: impl ExactSizeIterator<Item = &'t ptser_core::Tensor>) -> Self {
-        let mut uses: Vec<Use> = Vec::with_capacity(tensors.len());
+    /// Looks at every view of a state dict.
+    pub(crate) fn of<'t>(tensors: impl ExactSizeIterator<Item = &'t ptser_core::Tensor> + Clone) -> Self {
+        let mut seen = HashSet::with_capacity(tensors.len());
+        let ids = tensors.clone().filter_map(Located::of).map(|located| located.storage.id());
+        let shared: HashSet<usize> = ids.filter(|id| !seen.insert(*id)).collect();
+        let mut all = Self::default();
+        if shared.is_empty() {
+            return all;
+        }
         // The first type's, by the storage's id.
-        let mut firsts: HashMap<usize, usize> = HashMap::with_capacity(tensors.len());
-        let of = tensors.map(|tensor| {
-            let Located { storage, dtype, offset } = Located::of(tensor)?;
-            let end = layout::extent(tensor.shape(), tensor.stride(), offset).unwrap_or(0);
-            let first = offset.min(end);
-            let new = uses.len();
-            let mut place = *firsts.entry(storage.id()).or_insert(new);
-            let is_second_type = place != new;
-            while let Some(other) = uses.get_mut(place).filter(|other| other.dtype != dtype) {
+        let mut firsts: HashMap<usize, usize> = HashMap::new();
+        for (at, tensor) in tensors.enumerate() {
+            let Some(located) = Located::of(tensor) else { continue };
+            let id = located.storage.id();
+            if !shared.contains(&id) {
+                continue;
+            }
+            let mut one = Use::of(tensor, located);
+            let new = all.uses.len();
+            let mut place = *firsts.entry(id).or_insert(new);
+            one.is_second_type = place != new;
+            while let Some(other) = all.uses.get_mut(place).filter(|other| other.dtype != one.dtype) {
                 place = *other.next.get_or_insert(new);
             }
-            if place == new {
-                uses.push(Use { dtype, first, end, views: 0, is_second_type, next: None });
+            match all.uses.get_mut(place) {
+                Some(other) => other.add(one),
+                None => all.uses.push(one),
             }
-            uses.get_mut(place)?.add(first, end);
-            Some(place)
-        });
-        Self { of: of.collect(), uses }
+            all.of.insert(at, place);
+        }
+        all
     }
 
-    /// What the storage of a tensor, by its place, is viewed for.
+    /// What the storage of a tensor, by its place, is viewed for; `None` where that is by itself.
     pub(crate) fn at(&self, place: usize) -> Option<&Use> {
-        self.uses.get((*self.of.get(place)?)?)
+        self.uses.get(*self.of.get(&place)?)
     }
 }
 
 impl Use {
-    /// Counts one more view.
-    fn add(&mut self, first: usize, end: usize) {
+    /// That of one view.
+    pub(crate) fn of(tensor: &ptser_core::Tensor, located: Located<'_>) -> Self {
+        let Located { dtype, offset, .. } = located;
+        let end = layout::extent(tensor.shape(), tensor.stride(), offset).unwrap_or(0);
+        Self { dtype, first: offset.min(end), end, views: 1, is_second_type: false, next: None }
+    }
+
+    /// Counts another view.
+    fn add(&mut self, other: Self) {
+        let Self { first, end, .. } = other;
         self.views = self.views.saturating_add(1);
         // A view without elements touches nothing.
         if end > first {
@@ -141,20 +159,6 @@ impl Batch {
     }
 }
 
-/// Reads a base into candle's memory, in the target type: into that of the device where there is a way that does not
-/// lead through the host's, else into the host's. In a batch it may not be complete before that has been waited for.
-pub(crate) fn read(
-    name: &str,
-    located: Located<'_>,
-    window: Window,
-    target: Target,
-    pages: &HugePages,
-    batch: Option<&mut Batch>,
-    device: &Device,
-) -> Result<Tensor> {
-    Reading { name, located, window, lanes: target.lanes, pages, batch, device, variable: None }.read(target)
-}
-
 /// Reads a tensor that is all of its storage into a variable's memory, in the type that the storage has.
 pub(crate) fn read_variable(
     name: &str,
@@ -165,34 +169,42 @@ pub(crate) fn read_variable(
     batch: &mut Batch,
 ) -> Result<Var> {
     let window = Window { first: 0, count: shape.iter().product() };
+    let (batch, device) = (Some(batch), &Device::Cpu);
     let reading = Reading {
         name,
         located,
         window,
-        lanes: target.lanes,
+        shape: Some(shape),
+        target,
         pages,
-        batch: Some(batch),
-        device: &Device::Cpu,
-        variable: Some(shape),
+        batch,
+        device,
+        is_variable: true,
     };
     // A variable's tensor becomes that variable.
-    Var::from_tensor(&reading.read(target)?)
+    Var::from_tensor(&reading.read()?)
 }
 
-struct Reading<'r> {
-    name: &'r str,
-    located: Located<'r>,
-    window: Window,
-    lanes: usize,
-    pages: &'r HugePages,
-    batch: Option<&'r mut Batch>,
-    /// The shape of the variable that is made of it.
-    variable: Option<&'r [usize]>,
-    device: &'r Device,
+/// What is to be read, and where to.
+pub(crate) struct Reading<'r> {
+    pub(crate) name: &'r str,
+    pub(crate) located: Located<'r>,
+    pub(crate) window: Window,
+    /// Of what is made in the host's memory; without one it is flat.
+    pub(crate) shape: Option<&'r [usize]>,
+    pub(crate) target: Target,
+    pub(crate) pages: &'r HugePages,
+    /// In one it may not be complete before that has been waited for.
+    pub(crate) batch: Option<&'r mut Batch>,
+    pub(crate) device: &'r Device,
+    pub(crate) is_variable: bool,
 }
 
 impl Reading<'_> {
-    fn read(mut self, target: Target) -> Result<Tensor> {
+    /// Reads it into candle's memory, in the target type: into that of the device where there is a way that does not
+    /// lead through the host's, else into the host's.
+    pub(crate) fn read(mut self) -> Result<Tensor> {
+        let target = self.target;
         match self.located.dtype {
             Torch::Float64 | Torch::Complex128 => self.same::<f64>(),
             Torch::Float32 | Torch::Complex64 => self.same::<f32>(),
@@ -220,7 +232,7 @@ impl Reading<'_> {
     /// The byte that the window begins with, and the numbers in it.
     fn range(&self) -> (usize, usize) {
         let start = self.window.first.saturating_mul(self.located.dtype.element_size());
-        (start, self.window.count.saturating_mul(self.lanes))
+        (start, self.window.count.saturating_mul(self.target.lanes))
     }
 
     /// The bytes as they are.
@@ -277,10 +289,11 @@ impl Reading<'_> {
 
     fn tensor<T: WithDType>(&self, numbers: ptser_core::Result<Vec<T>>) -> Result<Tensor> {
         let numbers = numbers.map_err(|error| wrap(error.in_tensor(self.name)))?;
-        let count = numbers.len();
-        match self.variable {
-            Some(shape) => Ok(Var::from_vec(numbers, shape, &Device::Cpu)?.into_inner()),
-            None => Tensor::from_vec(numbers, count, &Device::Cpu),
+        let flat = [numbers.len()];
+        let shape = self.shape.unwrap_or(&flat);
+        if self.is_variable {
+            return Ok(Var::from_vec(numbers, shape, &Device::Cpu)?.into_inner());
         }
+        Tensor::from_vec(numbers, shape, &Device::Cpu)
     }
 }

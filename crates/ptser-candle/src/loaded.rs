@@ -1,34 +1,36 @@
 //! All tensors of a state dict, as a value.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use candle_core::Tensor;
-use foldhash::fast::RandomState;
-use indexmap::IndexMap;
+use ptser_core::Names;
 
 use crate::report::Report;
 
 /// All tensors of a state dict, in the order of the file.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    pub(crate) tensors: IndexMap<String, Tensor, RandomState>,
+    /// The state dict's.
+    pub(crate) names: Arc<Names>,
+    pub(crate) tensors: Vec<Tensor>,
     pub(crate) report: Report,
 }
 
 impl Loaded {
     /// The tensor of a name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.get(name)
+        self.tensors.get(self.names.place(name)?)
     }
 
     /// The names, in order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+        self.names.iter()
     }
 
     /// Names and tensors, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+        self.names.iter().zip(&self.tensors)
     }
 
     /// The number of tensors.
@@ -48,7 +50,7 @@ impl Loaded {
 
     /// The tensors as candle's own loaders give them.
     pub fn into_map(self) -> HashMap<String, Tensor> {
-        self.tensors.into_iter().collect()
+        self.into_iter().collect()
     }
 }
 
@@ -57,6 +59,8 @@ impl IntoIterator for Loaded {
     type IntoIter = Box<dyn ExactSizeIterator<Item = (String, Tensor)>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        Box::new(self.tensors.into_iter())
+        let Self { names, tensors, report: _ } = self;
+        let named = move |(place, tensor)| (names.at(place).to_owned(), tensor);
+        Box::new(tensors.into_iter().enumerate().map(named))
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use candle_core::{DType, Device, Result, Tensor};
 use ptser_core::{ByteOrder, DType as Torch, Storage, Tensor as Described, TensorKind};
 
-use crate::base::{self, Batch, Located, Use};
+use crate::base::{Batch, Located, Reading, Use, Window};
 use crate::dtype::{Conversions, Means, Target, target};
 use crate::error::{about, wrap};
 use crate::fill::HugePages;
@@ -18,6 +18,8 @@ use crate::view;
 pub(crate) struct Base {
     pub(crate) tensor: Tensor,
     first: usize,
+    /// Whether it has the shape of the only view already.
+    is_view: bool,
 }
 
 /// A tensor, and what was done to it on the way.
@@ -35,7 +37,7 @@ pub(crate) struct Wanted<'w> {
     pub(crate) target: Target,
     /// The type that the caller wants, if not the target's.
     pub(crate) cast: Option<DType>,
-    /// What its storage is viewed for; all of it, where that is not told.
+    /// What its storage is viewed for, where others view it too.
     used: Option<&'w Use>,
 }
 
@@ -85,7 +87,7 @@ impl<'w> Wanted<'w> {
 
     /// How many tensors view its storage as it does.
     pub(crate) fn views(&self) -> usize {
-        self.used.map_or(0, |used| used.views)
+        self.used.map_or(1, |used| used.views)
     }
 
     /// The shape that candle sees.
@@ -126,16 +128,38 @@ impl<'w> Wanted<'w> {
         batch: Option<&mut Batch>,
         device: &Device,
     ) -> Result<Base> {
-        let window = located.window(self.used);
+        let window = located.window(self.used.copied().unwrap_or_else(|| Use::of(self.tensor, located)));
         // candle's kernels count in 32 bits, and Metal's lack some types: such casts are the host's.
         let reach =
             u32::try_from(window.count.saturating_mul(self.target.lanes)).is_ok_and(|count| count < 1 << 31);
         let narrower = self.dtype().size_in_bytes() <= self.target.dtype.size_in_bytes();
         let on_host = self.cast.is_some() && (!matches!(device, Device::Cuda(_)) || narrower || !reach);
         let read_to = if on_host { &Device::Cpu } else { device };
-        let tensor = base::read(self.name, located, window, self.target, pages, batch, read_to)?;
-        let tensor = convert(tensor.to_device(read_to)?, self.cast)?.to_device(device)?;
-        Ok(Base { tensor, first: window.first })
+        let shape = self.is_all(located, window).then(|| self.dims());
+        let reading = Reading {
+            name: self.name,
+            located,
+            window,
+            shape: shape.as_deref(),
+            target: self.target,
+            pages,
+            batch,
+            device: read_to,
+            is_variable: false,
+        };
+        let tensor = match device {
+            Device::Cpu => convert(reading.read()?, self.cast)?,
+            _ => convert(reading.read()?.to_device(read_to)?, self.cast)?.to_device(device)?,
+        };
+        let is_view = shape.is_some_and(|shape| *shape == *tensor.dims());
+        Ok(Base { tensor, first: window.first, is_view })
+    }
+
+    /// Whether it is all of what is read of its storage, one element after the other, and alone there.
+    fn is_all(&self, located: Located<'_>, window: Window) -> bool {
+        let count = self.tensor.numel();
+        let begins = self.used.is_none() && located.offset == window.first;
+        begins && count == window.count && count > 0 && self.tensor.is_contiguous()
     }
 
     /// Takes the tensor out of its base.
@@ -148,6 +172,9 @@ impl<'w> Wanted<'w> {
             changes.push(
                 self.copied("candle's storages have one type, and another tensor views this one as another"),
             );
+        }
+        if base.is_view {
+            return Ok(Made { tensor: base.tensor.clone(), changes });
         }
         let shape = self.dims();
         // A view without elements may begin anywhere, also before the window.

@@ -129,10 +129,10 @@ impl PtTensors {
     /// As [`get`](Self::get).
     pub fn load_all(&self, device: &Device) -> Result<Loaded> {
         let Inner { state_dict, uses, conversions, pages, .. } = &*self.0;
-        let wanted =
-            |(place, (name, tensor))| Ok(Wanted::of(name, tensor, None, *conversions)?.among(uses.at(place)));
-        let wanted: Result<Vec<Wanted<'_>>> = state_dict.iter().enumerate().map(wanted).collect();
-        all::load(&wanted?, pages, device)
+        let wanted = state_dict.iter().enumerate().map(|(place, (name, tensor))| {
+            Ok(Wanted::of(name, tensor, None, *conversions)?.among(uses.at(place)))
+        });
+        all::load(wanted, state_dict.shared_names(), pages, device)
     }
 
     fn wanted<'s>(&'s self, name: &'s str, cast: Option<DType>) -> Result<Wanted<'s>> {
@@ -173,7 +173,7 @@ impl PtTensors {
                 let read = || wanted.base(located, pages, None, device);
                 let view = |base: &Base| wanted.view(located, base);
                 match wanted.views() {
-                    0 | 1 => view(&read()?)?,
+                    ..=1 => view(&read()?)?,
                     names => {
                         let lookup = Lookup { key, dtype: wanted.dtype(), device, names };
                         shared.serve(&lookup, wanted.name, view_key(wanted.tensor, located), read, view)?

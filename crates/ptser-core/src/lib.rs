@@ -29,6 +29,7 @@ mod load;
 mod location;
 mod memory;
 mod module;
+mod names;
 mod number;
 mod object;
 mod object_storages;
@@ -79,3 +80,5 @@ pub use verify::{CheckedRecord, Checksum, Verification};
 
 #[doc(hidden)]
 pub use inventory;
+#[doc(hidden)]
+pub use names::Names;

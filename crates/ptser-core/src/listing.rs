@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::document::Document;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
-use crate::memory::{extend, filled, make_room_for, push};
+use crate::memory::{extend, filled, make_room_for, push, reserve};
 use crate::pickle::{Node, NodeId, index};
 use crate::repr::Repr;
 use crate::tensor::Tensor;
@@ -38,24 +38,33 @@ impl std::fmt::Display for PathElement {
 
 /// The tensors and arrays of a document by path. It is made whenever a file is opened, and kept small for that.
 pub(crate) struct Listing {
-    /// A tree: each step names its parent by place plus one; 0 is the root.
-    steps: Vec<(u32, Step)>,
+    /// The ways to values that hold others.
+    ways: Vec<Way>,
     found: Vec<Found>,
     /// Places in `found`: of PyTorch's tensors, and of NumPy's arrays.
     tensors: Vec<u32>,
     arrays: Vec<u32>,
-    /// All names, one behind the other.
+    /// Names, one behind the other: those that are not just a text of the pickle, which has it already.
     names: String,
+    /// Where the name of each that was found ends there, up to the last with one; it begins where the one before ends.
+    name_ends: Vec<usize>,
     /// Places in `found`, by name and then by place.
     by_name: OnceLock<Vec<usize>>,
 }
 
+#[derive(Clone, Copy)]
 struct Found {
-    step: u32,
+    /// None to the root.
+    way: Option<Way>,
     /// For a part of a tensor, that of the whole.
     node: NodeId,
-    /// Where the name ends in `names`; it begins where the one before ends.
-    name_end: usize,
+}
+
+/// The way to a value: the place of its parent's among the ways plus one, 0 from the root, and a step.
+#[derive(Clone, Copy)]
+struct Way {
+    from: u32,
+    step: Step,
 }
 
 /// A step as the walk meets it, not yet spelled.
@@ -93,16 +102,18 @@ impl Listing {
         let mut walk = Walk {
             document,
             listing: Self {
-                steps: Vec::new(),
+                ways: Vec::new(),
                 found: Vec::new(),
                 tensors: Vec::new(),
                 arrays: Vec::new(),
                 names: String::new(),
+                name_ends: Vec::new(),
                 by_name: OnceLock::new(),
             },
             visits: filled(Visit::Never, document.graph.len())?,
             repeats: document.graph.weight().saturating_mul(2).saturating_add(100_000),
             limits,
+            text_bytes: 0,
             chain: Vec::new(),
             parents: Vec::new(),
             pending: Vec::new(),
@@ -127,19 +138,24 @@ impl Listing {
     /// The last entry of a name.
     pub(crate) fn find<'c>(&'c self, document: &'c Document, name: &str) -> Option<Entry<'c>> {
         let by_name = self.by_name.get_or_init(|| {
-            let mut places: Vec<usize> = (0..self.found.len()).collect();
-            places.sort_by(|&a, &b| self.name(a).cmp(self.name(b)));
-            places
+            let mut names: Vec<(&str, usize)> =
+                self.all(document).map(|entry| (entry.name(), entry.place)).collect();
+            names.sort_unstable();
+            names.into_iter().map(|(_, place)| place).collect()
         });
-        let behind = by_name.partition_point(|&place| self.name(place) <= name);
-        let place = *by_name.get(behind.checked_sub(1)?)?;
-        (self.name(place) == name).then_some(Entry { document, listing: self, place })
+        let entry = |&place: &usize| Entry { document, listing: self, place };
+        let behind = by_name.partition_point(|place| entry(place).name() <= name);
+        by_name.get(behind.checked_sub(1)?).map(entry).filter(|entry| entry.name() == name)
     }
+}
 
-    fn name(&self, place: usize) -> &str {
-        let end_of = |place: usize| self.found.get(place).map(|found| found.name_end);
-        let start = place.checked_sub(1).and_then(end_of).unwrap_or(0);
-        end_of(place).and_then(|end| self.names.get(start..end)).unwrap_or_default()
+impl Found {
+    /// Its key, if it is a value of the root's.
+    fn key_of_root(&self) -> Option<NodeId> {
+        match self.way? {
+            Way { from: 0, step: Step::Key(key) } => Some(key),
+            _ => None,
+        }
     }
 }
 
@@ -151,6 +167,8 @@ struct Walk<'d> {
     /// How many children may still be walked into again.
     repeats: usize,
     limits: &'d Limits,
+    /// Bytes of the names that are texts of the pickle.
+    text_bytes: usize,
     /// The steps of the name being written, the last one first.
     chain: Vec<Step>,
     /// The values on the path to the current one.
@@ -171,7 +189,7 @@ enum Visit {
 #[derive(Clone, Copy)]
 struct Parent {
     node: NodeId,
-    /// Its step.
+    /// The place of its way plus one.
     at: u32,
     /// Where its children begin among the pending ones.
     children: usize,
@@ -184,7 +202,7 @@ impl Walk<'_> {
             if self.pending.len() > children
                 && let Some((step, child)) = self.pending.pop()
             {
-                self.enter(child, Some((at, step)))?;
+                self.enter(child, Some(Way { from: at, step }))?;
             } else {
                 self.mark(node, Visit::Over);
                 self.parents.pop();
@@ -193,8 +211,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Walks into a value, by a step of its parent's unless it is the root.
-    fn enter(&mut self, node: NodeId, by: Option<(u32, Step)>) -> Result<()> {
+    /// Walks into a value.
+    fn enter(&mut self, node: NodeId, way: Option<Way>) -> Result<()> {
         let document = self.document;
         let Some(into) = branches(document, node) else { return Ok(()) };
         let repeated = self.meet(node);
@@ -202,75 +220,86 @@ impl Walk<'_> {
         if is_open || (repeated && self.repeats == 0) {
             return Ok(());
         }
-        let at = by.map_or(Ok(0), |step| self.step(step))?;
+        if repeated {
+            self.repeats = self.repeats.saturating_sub(1);
+        }
         match into {
-            Branches::Tensor(tensor) => self.tensor(node, at, tensor)?,
-            Branches::View | Branches::Damaged => self.add(node, at)?,
+            Branches::View | Branches::Damaged => return self.add(Found { way, node }),
             Branches::Array => {
-                let place = self.list(node, at)?;
-                push(&mut self.listing.arrays, place)?;
+                let place = self.list(Found { way, node })?;
+                return push(&mut self.listing.arrays, place);
             }
+            Branches::Tensor(_) => self.add(Found { way, node })?,
             Branches::Sequence | Branches::Set | Branches::Mapping | Branches::Object => {}
+        }
+        let at = way.map_or(Ok(0), |way| self.to(way))?;
+        if let Branches::Tensor(tensor) = into {
+            for place in 0..tensor.parts().count() {
+                let way = Way { from: at, step: Step::Part(node, number(place)?) };
+                self.add(Found { way: Some(way), node })?;
+            }
         }
         let children = self.pending.len();
         collect(Value { document, id: node }, &into, &mut self.pending)?;
         let added = self.pending.get_mut(children..).unwrap_or_default();
         if repeated {
-            self.repeats = self.repeats.saturating_sub(added.len().saturating_add(1));
+            self.repeats = self.repeats.saturating_sub(added.len());
         }
         if !added.is_empty() {
             added.reverse();
+            // Most values that hold tensors hold nothing else.
+            reserve(&mut self.listing.found, added.len())?;
             self.mark(node, Visit::Open);
             push(&mut self.parents, Parent { node, at, children })?;
         }
         Ok(())
     }
 
-    /// Adds a step to the tree.
-    fn step(&mut self, step: (u32, Step)) -> Result<u32> {
-        push(&mut self.listing.steps, step)?;
-        number(self.listing.steps.len())
+    /// Notes the way to a value that holds others: its place plus one.
+    fn to(&mut self, way: Way) -> Result<u32> {
+        push(&mut self.listing.ways, way)?;
+        number(self.listing.ways.len())
     }
 
-    fn tensor(&mut self, node: NodeId, at: u32, tensor: &Tensor) -> Result<()> {
-        self.add(node, at)?;
-        for place in 0..tensor.parts().count() {
-            let step = self.step((at, Step::Part(node, number(place)?)))?;
-            self.add(node, step)?;
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, node: NodeId, step: u32) -> Result<()> {
-        let place = self.list(node, step)?;
+    fn add(&mut self, found: Found) -> Result<()> {
+        let place = self.list(found)?;
         push(&mut self.listing.tensors, place)
     }
 
     /// The place of one more that was found.
-    fn list(&mut self, node: NodeId, step: u32) -> Result<u32> {
+    fn list(&mut self, found: Found) -> Result<u32> {
         let place = number(self.listing.found.len())?;
-        let found = u64::from(place).saturating_add(1);
-        limits::check("the number of paths to tensors", "tensors_listed", found, self.limits.tensors_listed)?;
-        self.write_name(step)?;
-        let name_end = self.listing.names.len();
-        push(&mut self.listing.found, Found { step, node, name_end })?;
+        let count = u64::from(place).saturating_add(1);
+        limits::check("the number of paths to tensors", "tensors_listed", count, self.limits.tensors_listed)?;
+        self.name(found)?;
+        push(&mut self.listing.found, found)?;
         Ok(place)
     }
 
-    /// Appends the name at a step to the names: the path's elements joined by dots.
-    fn write_name(&mut self, step: u32) -> Result<()> {
-        let Self { document, listing: Listing { steps, names, .. }, chain, limits, .. } = self;
+    /// Writes a name, the path's elements joined by dots, unless the pickle has it.
+    fn name(&mut self, next: Found) -> Result<()> {
+        let Self { document, listing, chain, limits, text_bytes, .. } = self;
+        let Listing { ways, found, names, name_ends, .. } = listing;
+        let check = |bytes: usize| {
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            limits::check("the names of all tensors in bytes", "names_bytes", bytes, limits.names_bytes)
+        };
+        if let Some(Node::Str(text)) = next.key_of_root().map(|key| document.graph.node(key)) {
+            *text_bytes = text_bytes.saturating_add(text.len());
+            return check(text_bytes.saturating_add(names.len()));
+        }
+        let without = found.len().saturating_sub(name_ends.len());
+        extend(name_ends, std::iter::repeat_n(names.len(), without))?;
         chain.clear();
-        chain.extend(upwards(steps, step));
+        chain.extend(upwards(ways, next.way));
         for (place, &step) in chain.iter().rev().enumerate() {
             if place > 0 {
                 names.push('.');
             }
             write_step(document, step, names)?;
-            let bytes = u64::try_from(names.len()).unwrap_or(u64::MAX);
-            limits::check("the names of all tensors in bytes", "names_bytes", bytes, limits.names_bytes)?;
+            check(text_bytes.saturating_add(names.len()))?;
         }
-        Ok(())
+        push(name_ends, names.len())
     }
 
     /// Notes that a node is walked into, and what it was made from; says whether any of them was before.
@@ -420,19 +449,13 @@ fn subclass(value: Value<'_>) -> Option<(Value<'_>, [Value<'_>; 2])> {
     Some((inner, [class, state]))
 }
 
-/// The steps from one up to the root.
-fn upwards(steps: &[(u32, Step)], mut at: u32) -> impl Iterator<Item = Step> {
+/// The steps of a way, from its end up to the root.
+fn upwards(ways: &[Way], mut way: Option<Way>) -> impl Iterator<Item = Step> {
     std::iter::from_fn(move || {
-        let (parent, step) = steps.get(index(at.checked_sub(1)?))?;
-        at = *parent;
-        Some(*step)
+        let Way { from, step } = way?;
+        way = from.checked_sub(1).and_then(|place| ways.get(index(place))).copied();
+        Some(step)
     })
-}
-
-fn path(document: &Document, steps: &[(u32, Step)], step: u32) -> Vec<PathElement> {
-    let mut path: Vec<PathElement> = upwards(steps, step).map(|step| spell(document, step)).collect();
-    path.reverse();
-    path
 }
 
 /// Writes a step as [`spell`] spells it, the common ones without a copy.
@@ -506,12 +529,22 @@ impl<'c> Entry<'c> {
 
     /// The path's elements joined by dots: `layers.0.weight`.
     pub fn name(self) -> &'c str {
-        self.listing.name(self.place)
+        let Self { document, listing: Listing { names, name_ends, .. }, place } = self;
+        let key = self.found().and_then(Found::key_of_root);
+        if let Some(text) = key.and_then(|key| document.graph.str(key)) {
+            return text;
+        }
+        let start = place.checked_sub(1).and_then(|before| name_ends.get(before)).map_or(0, |end| *end);
+        name_ends.get(place).and_then(|end| names.get(start..*end)).unwrap_or_default()
     }
 
     /// The way from the root.
     pub fn path(self) -> Vec<PathElement> {
-        self.found().map_or_else(Vec::new, |found| path(self.document, &self.listing.steps, found.step))
+        let way = self.found().and_then(|found| found.way);
+        let mut path: Vec<PathElement> =
+            upwards(&self.listing.ways, way).map(|step| spell(self.document, step)).collect();
+        path.reverse();
+        path
     }
 
     /// The tensor, or the part of one; `None` for one that is [damaged](Self::error).
@@ -535,8 +568,8 @@ impl<'c> Entry<'c> {
     }
 
     fn part(self) -> Option<usize> {
-        match upwards(&self.listing.steps, self.found()?.step).next() {
-            Some(Step::Part(_, place)) => Some(index(place)),
+        match self.found()?.way?.step {
+            Step::Part(_, place) => Some(index(place)),
             _ => None,
         }
     }

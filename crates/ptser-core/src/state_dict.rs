@@ -1,22 +1,23 @@
 //! A state dict: tensors by name, in order; and how it is found inside a checkpoint.
 
-use foldhash::fast::RandomState;
-use indexmap::IndexMap;
+use std::sync::Arc;
 
 use crate::document::Document;
 use crate::dtensor::DTensor;
 use crate::error::{Error, Result};
 use crate::listing::{Entry, Listing};
 use crate::module;
+use crate::names::Names;
 use crate::pickle::Node;
 use crate::suggest;
 use crate::tensor::{Tensor, TensorKind};
 use crate::value::{Value, ValueKind};
 
 /// Tensors by name, in the order of the file.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct StateDict {
-    tensors: IndexMap<String, Tensor, RandomState>,
+    names: Arc<Names>,
+    tensors: Vec<Tensor>,
 }
 
 /// The keys under which training loops keep the state dict of the model, the likeliest first.
@@ -40,7 +41,7 @@ const CUSTOMARY: [&str; 14] = [
 impl StateDict {
     /// None, and room for so many tensors.
     pub fn with_capacity(tensors: usize) -> Self {
-        Self { tensors: IndexMap::with_capacity_and_hasher(tensors, RandomState::default()) }
+        Self { names: Names::with_capacity(tensors).into(), tensors: Vec::with_capacity(tensors) }
     }
 
     /// The number of tensors.
@@ -54,23 +55,29 @@ impl StateDict {
     }
 
     /// The tensors and their names, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> + Clone {
+        self.names.iter().zip(&self.tensors)
     }
 
     /// The names, in order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
-        self.tensors.keys().map(String::as_str)
+        self.names.iter()
+    }
+
+    #[doc(hidden)]
+    pub fn shared_names(&self) -> Arc<Names> {
+        Arc::clone(&self.names)
     }
 
     /// The tensor of a name.
     pub fn find(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.get(name)
+        self.find_full(name).map(|(_, tensor)| tensor)
     }
 
     /// The tensor of a name, and its place among them.
     pub fn find_full(&self, name: &str) -> Option<(usize, &Tensor)> {
-        self.tensors.get_full(name).map(|(place, _, tensor)| (place, tensor))
+        let place = self.names.place(name)?;
+        Some((place, self.tensors.get(place)?))
     }
 
     /// The tensor of a name.
@@ -83,7 +90,7 @@ impl StateDict {
 
     /// Adds or replaces a tensor.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Option<Tensor> {
-        self.tensors.insert(name.into(), tensor)
+        put(Arc::make_mut(&mut self.names), &mut self.tensors, &name.into(), tensor)
     }
 
     /// The same tensors under other names, such as without a `module.` in front.
@@ -91,13 +98,14 @@ impl StateDict {
     /// # Errors
     /// `Misuse` where two names become one.
     pub fn rename(self, mut rename: impl FnMut(&str) -> String) -> Result<Self> {
-        let mut renamed = Self::default();
-        for (name, tensor) in self.tensors {
-            let new = rename(&name);
-            if renamed.tensors.contains_key(&new) {
+        let mut renamed = Self::with_capacity(self.len());
+        let Self { names, tensors } = &mut renamed;
+        let names = Arc::make_mut(names);
+        for (name, tensor) in self.names.iter().zip(self.tensors) {
+            let new = rename(name);
+            if put(names, tensors, &new, tensor).is_some() {
                 return Err(Error::misuse(format!("renaming {name:?} gives a second {new:?}")));
             }
-            renamed.tensors.insert(new, tensor);
         }
         Ok(renamed)
     }
@@ -111,13 +119,24 @@ impl StateDict {
     pub(crate) fn of(document: &Document, listing: &Listing) -> Self {
         let entries = listing.all(document);
         let mut state_dict = Self::with_capacity(entries.len());
+        let Self { names, tensors } = &mut state_dict;
+        let names = Arc::make_mut(names);
         for entry in entries.filter(|entry| !entry.is_part()) {
             if let Some(tensor) = whole(entry) {
-                state_dict.insert(entry.name(), tensor.clone());
+                put(names, tensors, entry.name(), tensor.clone());
             }
         }
         state_dict
     }
+}
+
+/// Adds or replaces a tensor.
+fn put(names: &mut Names, tensors: &mut Vec<Tensor>, name: &str, tensor: Tensor) -> Option<Tensor> {
+    if let Some(old) = tensors.get_mut(names.insert(name)) {
+        return Some(std::mem::replace(old, tensor));
+    }
+    tensors.push(tensor);
+    None
 }
 
 /// The tensor of an entry; of a distributed one what this process held, where that is all of it.
@@ -143,7 +162,18 @@ impl<'s> IntoIterator for &'s StateDict {
 
 impl<S: Into<String>> FromIterator<(S, Tensor)> for StateDict {
     fn from_iter<I: IntoIterator<Item = (S, Tensor)>>(tensors: I) -> Self {
-        Self { tensors: tensors.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect() }
+        let tensors = tensors.into_iter();
+        let mut state_dict = Self::with_capacity(tensors.size_hint().0);
+        for (name, tensor) in tensors {
+            state_dict.insert(name, tensor);
+        }
+        state_dict
+    }
+}
+
+impl std::fmt::Debug for StateDict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self).finish()
     }
 }
 

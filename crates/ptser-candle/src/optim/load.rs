@@ -10,7 +10,6 @@ use super::engine::{Engine, Group, Param, State};
 use super::error::StateError;
 use super::settings::{Rule, number};
 use super::step::Moments;
-use crate::base::Uses;
 use crate::dtype::Conversions;
 use crate::error::about;
 use crate::fill::HugePages;
@@ -305,10 +304,7 @@ impl<'c> Reader<'_, 'c> {
         let made = match wanted.located() {
             None => wanted.alone(device)?,
             Some(located) => {
-                let uses = Uses::of(std::iter::once(tensor));
-                let wanted = wanted.among(uses.at(0));
-                let base = wanted.base(located, &HugePages::default(), None, device)?;
-                wanted.view(located, &base)?
+                wanted.view(located, &wanted.base(located, &HugePages::default(), None, device)?)?
             }
         };
         let own = made.tensor.contiguous()?;

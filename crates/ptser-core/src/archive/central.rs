@@ -56,6 +56,7 @@ impl<'s> Entries<'s> {
     ///
     /// # Errors
     /// `Malformed` where the directory ends early, or something other than an entry stands in it.
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(Entry, &[u8])>> {
         let Some(left) = self.records.checked_sub(1) else { return Ok(None) };
         self.records = left;
@@ -107,6 +108,7 @@ fn lengths(head: &[u8; ENTRY_SIZE]) -> Result<[usize; 3]> {
 }
 
 /// The entry that some bytes begin with, up to its comment, of an archive that begins at `start`.
+#[inline]
 fn entry(bytes: &[u8], start: u64) -> Result<(Entry, &[u8])> {
     let Some((head, rest)) = bytes.split_first_chunk() else { return Err(too_short()) };
     let [name, extra, _] = lengths(head)?;

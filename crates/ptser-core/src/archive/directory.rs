@@ -2,22 +2,18 @@
 //! ambiguous archives, and reads of stored records straight from the source.
 
 use std::borrow::Cow;
-use std::hash::BuildHasher;
 use std::io::Read;
 use std::mem::MaybeUninit;
-use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use foldhash::fast::RandomState;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use smol_str::SmolStr;
 
 use super::central::{self, Entries};
 use super::end::{LOCAL_HEADER, archive_start};
+use super::index::Index;
 use crate::error::{Error, Reason, Result};
 use crate::limits::{self, Limits};
-use crate::memory::{reserve, short};
+use crate::memory::reserve;
 use crate::source::{Cursor, Source, zeroed};
 use crate::storage::fill_vec;
 
@@ -29,13 +25,6 @@ pub(crate) struct Archive {
     /// The directory's first byte.
     pub(super) directory_at: u64,
     index: Index,
-}
-
-/// Places of records by their names below the root, without regard to case.
-#[derive(Default)]
-struct Index {
-    places: HashTable<usize>,
-    hasher: RandomState,
 }
 
 /// One record: a name below the root folder, and where its bytes lie.
@@ -53,13 +42,15 @@ pub(crate) struct Record {
     /// Bytes of its name with the root folder's, as they stand in its local header.
     pub(super) name_len: u16,
     pub(super) header_at: u64,
-    /// Where the next record's local header begins, or the directory.
-    pub(super) next_at: u64,
-    /// As the local header has it; 0, where no content begins, until that is read.
-    data_at: AtomicU64,
-    /// As the layout of PyTorch's writer has it, where that was asked for and agrees with the directory.
-    pub(super) computed_at: Option<NonZeroU64>,
+    /// Bytes between what the directory tells of it, a header without fields and the content, and the next record's local
+    /// header, or the directory; as many as can be told.
+    room: u32,
+    /// Bytes from its local header to its content, as this has it, or as computed and [`UNREAD`]; 0 where not known yet.
+    content_after: AtomicU32,
 }
+
+/// Marks what the local header has not confirmed.
+const UNREAD: u32 = 1 << 31;
 
 /// How a record's bytes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +98,7 @@ impl Archive {
         let mut root: Option<Box<str>> = None;
         let mut records: Vec<Record> = Vec::new();
         reserve(&mut records, entries.at_most())?;
-        let mut other_checkpoint = false;
+        let (mut in_order, mut other_checkpoint) = (true, false);
         while let Some((entry, raw_name)) = entries.next()? {
             // Most records lie in the folder of the first.
             let below =
@@ -135,7 +126,9 @@ impl Archive {
                 }
             };
             if !name.is_empty() && !name.ends_with('/') {
-                records.push(Record::of(entry, name, raw_name.len(), directory_at)?);
+                let record = Record::of(entry, name, raw_name.len(), directory_at)?;
+                in_order = in_order && records.last_mut().is_none_or(|last| last.lies_before(&record));
+                records.push(record);
             }
         }
         let Some(root) = root else {
@@ -144,7 +137,10 @@ impl Archive {
         if other_checkpoint {
             return Err(Reason::Archive("two root folders hold a data.pkl each".into()).into());
         }
-        refuse_overlaps(&mut records)?;
+        // Every writer has them in order.
+        if !in_order {
+            refuse_overlaps(&mut records)?;
+        }
         let index = Index::of(&records)?;
         Ok(Self { start, root, records, directory_at, index })
     }
@@ -190,70 +186,23 @@ impl Obstacle {
     }
 }
 
-impl Index {
-    fn of(records: &[Record]) -> Result<Self> {
-        let mut index = Self::default();
-        let room = index.places.try_reserve(records.len(), |_| 0);
-        room.map_err(|_| short::<usize>(records.len()))?;
-        for (place, record) in records.iter().enumerate() {
-            let Self { places, hasher } = &mut index;
-            let name_of = |place: &usize| records.get(*place).map_or("", |record| &record.name);
-            let is_it = |place: &usize| name_of(place).eq_ignore_ascii_case(&record.name);
-            match places.entry(hash(hasher, &record.name), is_it, |place| hash(hasher, name_of(place))) {
-                Entry::Vacant(vacant) => vacant.insert(place),
-                Entry::Occupied(other) => {
-                    let but = if name_of(other.get()) == &*record.name { "" } else { " but for case" };
-                    return Err(Reason::Archive(format!("two records are named {}{but}", record.name)).into());
-                }
-            };
-        }
-        Ok(index)
-    }
-
-    fn place(&self, records: &[Record], name: &str) -> Option<usize> {
-        let is_it =
-            |place: &usize| records.get(*place).is_some_and(|record| record.name.eq_ignore_ascii_case(name));
-        self.places.find(hash(&self.hasher, name), is_it).copied()
-    }
-}
-
 /// A name, at once where it is UTF-8, as it nearly always is.
 fn text(name: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(name).map_or_else(|_| String::from_utf8_lossy(name), Cow::Borrowed)
 }
 
-/// The same for names that differ in case alone.
-fn hash(hasher: &RandomState, name: &str) -> u64 {
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        hasher.hash_one(name.to_ascii_lowercase())
-    } else {
-        hasher.hash_one(name)
-    }
-}
-
 /// Two records over the same bytes are how a small file claims to be a large one. What the lengths in their local
 /// headers say is looked at when these are read.
 fn refuse_overlaps(records: &mut [Record]) -> Result<()> {
-    let key = |record: &Record| (record.header_at, record.stored_size);
-    // As every writer has them.
-    if records.is_sorted_by_key(key) {
-        return settle_ends(records.iter_mut());
-    }
     let mut order: Vec<&mut Record> = records.iter_mut().collect();
-    order.sort_by_key(|record| key(record));
-    settle_ends(order.into_iter())
-}
-
-/// Notes where the next record begins, of records in the order of their headers.
-fn settle_ends<'r>(mut order: impl Iterator<Item = &'r mut Record>) -> Result<()> {
+    order.sort_by_key(|record| (record.header_at, record.stored_size));
+    let mut order = order.into_iter();
     let Some(mut record) = order.next() else { return Ok(()) };
     for next in order {
-        let end = record.header_at.saturating_add(LOCAL_HEADER_SIZE).saturating_add(record.stored_size);
-        if end > next.header_at {
+        if !record.lies_before(next) {
             let (name, next) = (&record.name, &next.name);
             return Err(Reason::Archive(format!("records {name} and {next} overlap")).into());
         }
-        record.next_at = next.header_at;
         record = next;
     }
     Ok(())
@@ -270,9 +219,9 @@ impl Record {
             _ => Compression::Unsupported(Obstacle::Method),
         };
         let end = header_at.checked_add(LOCAL_HEADER_SIZE).and_then(|at| at.checked_add(stored_size));
-        if end.is_none_or(|end| end > directory_at) {
+        let Some(room) = end.and_then(|end| directory_at.checked_sub(end)) else {
             return Err(Reason::Archive(format!("record {name} does not end before the directory")).into());
-        }
+        };
         if compression == Compression::Stored && stored_size != size {
             return Err(
                 Reason::Archive(format!("record {name} is stored, and has two different sizes")).into()
@@ -286,10 +235,33 @@ impl Record {
             compression,
             name_len: u16::try_from(name_len).unwrap_or(u16::MAX),
             header_at,
-            next_at: directory_at,
-            data_at: AtomicU64::new(0),
-            computed_at: None,
+            room: u32::try_from(room).unwrap_or(u32::MAX),
+            content_after: AtomicU32::new(0),
         })
+    }
+
+    /// Whether it can end where another begins; then notes how much room it has until there.
+    fn lies_before(&mut self, next: &Self) -> bool {
+        let Some(room) = next.header_at.checked_sub(self.least_end()) else { return false };
+        self.room = u32::try_from(room).unwrap_or(u32::MAX);
+        true
+    }
+
+    /// Where it would end if its local header had no fields.
+    fn least_end(&self) -> u64 {
+        self.header_at.saturating_add(LOCAL_HEADER_SIZE).saturating_add(self.stored_size)
+    }
+
+    /// Where the next record's local header begins, or the directory; one that is too far away to tell, nearer.
+    pub(super) fn next_at(&self) -> u64 {
+        self.least_end().saturating_add(self.room.into())
+    }
+
+    /// Notes where the layout of PyTorch's writer has its content.
+    pub(super) fn compute(&mut self, data_at: u64) {
+        let after = data_at.checked_sub(self.header_at).and_then(|after| u32::try_from(after).ok());
+        *self.content_after.get_mut() =
+            after.filter(|after| after & UNREAD == 0).map_or(0, |after| after | UNREAD);
     }
 
     /// The absolute offset of the first byte of content, computed where it was, else as [`data_at`](Self::data_at).
@@ -297,7 +269,10 @@ impl Record {
     /// # Errors
     /// As [`data_at`](Self::data_at).
     pub(crate) fn offset(&self, source: &dyn Source) -> Result<u64> {
-        self.computed_at.map_or_else(|| self.data_at(source), |at| Ok(at.get()))
+        match self.content_after.load(Ordering::Relaxed) & !UNREAD {
+            0 => self.data_at(source),
+            after => Ok(self.header_at.saturating_add(after.into())),
+        }
     }
 
     /// The absolute offset of the first byte of content; reads the local header once.
@@ -306,9 +281,10 @@ impl Record {
     /// `Malformed` where the local header is not one, its lengths lead into the next record or the directory, or it says
     /// otherwise than what was computed.
     pub(crate) fn data_at(&self, source: &dyn Source) -> Result<u64> {
-        let known = self.data_at.load(Ordering::Relaxed);
-        if known != 0 {
-            return Ok(known);
+        let known = self.content_after.load(Ordering::Relaxed);
+        let at = |after: u32| self.header_at.saturating_add(after.into());
+        if known != 0 && known & UNREAD == 0 {
+            return Ok(at(known));
         }
         let mut header = [0_u8; 30];
         source.read_exact_at(&mut header, self.header_at)?;
@@ -320,23 +296,24 @@ impl Record {
             .into());
         }
         let [.., name_low, name_high, extra_low, extra_high] = header;
-        let name_len = u16::from_le_bytes([name_low, name_high]);
-        let extra_len = u16::from_le_bytes([extra_low, extra_high]);
-        let at = [LOCAL_HEADER_SIZE, u64::from(name_len), u64::from(extra_len)]
-            .into_iter()
-            .fold(self.header_at, u64::saturating_add);
-        if let Some(computed) = self.computed_at.filter(|computed| computed.get() != at) {
+        let fields = [[name_low, name_high], [extra_low, extra_high]];
+        let fields: u32 = fields.into_iter().map(u16::from_le_bytes).map(u32::from).sum();
+        let after = fields.saturating_add(30);
+        let computed = known & !UNREAD;
+        if computed != 0 && computed != after {
             return Err(Reason::Record(format!(
-                "its content begins at byte {at} of the file, and by PyTorch's layout at byte {computed}; \
-                 open it without computed offsets"
+                "its content begins at byte {} of the file, and by PyTorch's layout at byte {}; \
+                 open it without computed offsets",
+                at(after),
+                at(computed)
             ))
             .into());
         }
-        if at.saturating_add(self.stored_size) > self.next_at {
+        if fields > self.room {
             return Err(Reason::Record("it reaches into what follows it in the file".into()).into());
         }
-        self.data_at.store(at, Ordering::Relaxed);
-        Ok(at)
+        self.content_after.store(after, Ordering::Relaxed);
+        Ok(at(after))
     }
 
     /// The content where it lies, if it is stored and the source is memory.

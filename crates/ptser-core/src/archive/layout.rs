@@ -1,8 +1,6 @@
 //! Where PyTorch's writer puts the content of records, told from the directory alone: PyTorch's
 //! `calculate_storage_offsets`.
 
-use std::num::NonZeroU64;
-
 use super::directory::{Archive, Compression, Record};
 use super::slot::Slot;
 
@@ -12,7 +10,7 @@ impl Archive {
     pub(crate) fn compute_offsets(&mut self, alignment: u64) {
         if let Some(offsets) = self.offsets(alignment) {
             for (record, offset) in self.records.iter_mut().zip(offsets) {
-                record.computed_at = NonZeroU64::new(offset);
+                record.compute(offset);
             }
         }
     }

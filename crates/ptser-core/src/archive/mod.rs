@@ -4,6 +4,7 @@ mod central;
 mod crc;
 mod directory;
 mod end;
+mod index;
 mod layout;
 mod neighbours;
 mod plan;

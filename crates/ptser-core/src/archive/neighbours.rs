@@ -26,7 +26,7 @@ impl Archive {
 }
 
 fn small(record: &Record) -> Option<Range<u64>> {
-    let range = record.header_at..record.next_at;
+    let range = record.header_at..record.next_at();
     let is_small = record.compression == Compression::Stored && record.size <= ReadAhead::SMALL;
     (is_small && fits(&range)).then_some(range)
 }

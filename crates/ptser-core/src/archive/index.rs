@@ -1,0 +1,94 @@
+//! The places of records in the directory, by name; archives in which two records have one name are refused.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::directory::Record;
+use crate::error::{Reason, Result};
+use crate::memory::{filled, short};
+
+/// Places of records by their names below the root, without regard to case.
+pub(super) struct Index {
+    /// Of storages, by the number that PyTorch names each by: place plus one, 0 where there is none.
+    storages: Vec<u32>,
+    others: HashTable<usize>,
+    hasher: RandomState,
+}
+
+impl Index {
+    /// Notes all of them.
+    ///
+    /// # Errors
+    /// `Malformed` where the names of two are the same, or the same but for case.
+    pub(super) fn of(records: &[Record]) -> Result<Self> {
+        let numbers = if u32::try_from(records.len()).is_ok() { records.len() } else { 0 };
+        let mut index =
+            Self { storages: filled(0, numbers)?, others: HashTable::new(), hasher: RandomState::default() };
+        for (place, record) in records.iter().enumerate() {
+            let Some(other) = index.note(records, place, &record.name)? else { continue };
+            let same = records.get(other).is_some_and(|other| other.name == record.name);
+            let but = if same { "" } else { " but for case" };
+            return Err(Reason::Archive(format!("two records are named {}{but}", record.name)).into());
+        }
+        Ok(index)
+    }
+
+    /// Notes the place of a name, unless it has one already, which is returned.
+    fn note(&mut self, records: &[Record], place: usize, name: &str) -> Result<Option<usize>> {
+        if let Some(storage) = number(name).and_then(|number| self.storages.get_mut(number)) {
+            let known = place_of(*storage);
+            *storage = u32::try_from(place.saturating_add(1)).unwrap_or(0);
+            return Ok(known);
+        }
+        let known = self.other(records, name);
+        if known.is_none() {
+            let Self { others, hasher, .. } = self;
+            let hash_at = |place: &usize| records.get(*place).map_or(0, |record| hash(hasher, &record.name));
+            others.try_reserve(1, hash_at).map_err(|_| short::<usize>(others.len()))?;
+            others.insert_unique(hash(hasher, name), place, hash_at);
+        }
+        Ok(known)
+    }
+
+    pub(super) fn place(&self, records: &[Record], name: &str) -> Option<usize> {
+        match number(name).and_then(|number| self.storages.get(number)) {
+            Some(storage) => place_of(*storage),
+            None => self.other(records, name),
+        }
+    }
+
+    fn other(&self, records: &[Record], name: &str) -> Option<usize> {
+        let is_it =
+            |place: &usize| records.get(*place).is_some_and(|record| record.name.eq_ignore_ascii_case(name));
+        self.others.find(hash(&self.hasher, name), is_it).copied()
+    }
+}
+
+fn place_of(storage: u32) -> Option<usize> {
+    usize::try_from(storage.checked_sub(1)?).ok()
+}
+
+/// The number that a storage is named by, as Python writes it: 12 of `data/12`.
+fn number(name: &str) -> Option<usize> {
+    let [b'd' | b'D', b'a' | b'A', b't' | b'T', b'a' | b'A', b'/', digits @ ..] = name.as_bytes() else {
+        return None;
+    };
+    if !matches!(digits, b"0" | [b'1'..=b'9', ..]) {
+        return None;
+    }
+    digits.iter().try_fold(0_usize, |number, digit| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    })
+}
+
+/// The same for names that differ in case alone.
+fn hash(hasher: &RandomState, name: &str) -> u64 {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        hasher.hash_one(name.to_ascii_lowercase())
+    } else {
+        hasher.hash_one(name)
+    }
+}
