@@ -105,7 +105,7 @@ pub(super) struct Finder {
     pub(super) found: Views,
 }
 
-/// Axes of a tensor. What is beyond is rare, and read in full, as are numbers that have no opcode for four bytes.
+/// Axes of a tensor for which there is always room. What is beyond is rare, and read in full, as are numbers from 2^31 on.
 const AXES_MAX: usize = 8;
 /// Values and marks of a call that have no node, without those of its sizes.
 const VALUES: u64 = 18;
@@ -197,12 +197,10 @@ impl Before<'_> {
         if reading.ints()? != axes {
             return None;
         }
-        let [flag] = reading.array()?;
-        let flag = match flag {
-            op::NEWTRUE => true,
-            op::NEWFALSE => false,
-            _ => return None,
-        };
+        let flag = reading.opcodes([op::NEWTRUE]).is_some();
+        if !flag {
+            reading.opcodes([op::NEWFALSE])?;
+        }
         let hooks = reading.known()?;
         reading.opcodes([op::EMPTY_TUPLE, op::REDUCE])?;
         reading.put()?;
@@ -218,7 +216,7 @@ impl Before<'_> {
 }
 
 /// A call that is being read. A `USUAL` one, as nearly all are, spells its key, and the memo takes all that it can under
-/// numbers of four bytes: where nothing else is expected, it takes half the time.
+/// numbers of four bytes: where nothing else is expected, there are fewer steps.
 struct Reading<'p, 'm, const USUAL: bool> {
     rest: &'p [u8],
     before: &'m Before<'m>,
@@ -229,13 +227,6 @@ struct Reading<'p, 'm, const USUAL: bool> {
 }
 
 impl<const USUAL: bool> Reading<'_, '_, USUAL> {
-    #[inline(always)]
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(*array)
-    }
-
     /// Goes on behind these, where they are next.
     #[inline(always)]
     fn opcodes<const N: usize>(&mut self, opcodes: [u8; N]) -> Option<()> {
@@ -335,7 +326,7 @@ impl<const USUAL: bool> Reading<'_, '_, USUAL> {
         let is_marked = self.opcodes([op::MARK]).is_some();
         let before = self.sizes.len();
         while let Some(size) = self.int() {
-            // There is room for `AXES_MAX` of them.
+            // Room was made before.
             if self.sizes.len() == self.sizes.capacity() {
                 return None;
             }
