@@ -279,13 +279,8 @@ impl Records for Kind {
     }
 
     fn key(&self, place: usize) -> &str {
-        key_in(self.record(place))
+        self.record(place).split_once('/').map_or("", |(_folder, key)| key)
     }
-}
-
-/// The key in the name of a storage's record.
-fn key_in(record: &str) -> &str {
-    record.split_once('/').map_or("", |(_folder, key)| key)
 }
 
 /// A storage of the meta device.
@@ -318,10 +313,6 @@ impl Content for MetaContent {
 
     fn record(&self) -> &str {
         &self.name
-    }
-
-    fn key(&self) -> &str {
-        key_in(&self.name)
     }
 
     fn is_meta(&self) -> bool {
