@@ -64,6 +64,7 @@ impl StateDict {
         self.names.iter()
     }
 
+    /// For what `ptser-candle` loads of it.
     #[doc(hidden)]
     pub fn shared_names(&self) -> Arc<Names> {
         Arc::clone(&self.names)
