@@ -105,7 +105,8 @@ pub(super) struct Finder {
     pub(super) found: Views,
 }
 
-/// Axes of a tensor. What is beyond is rare, and read in full, as are numbers that have no opcode for four bytes.
+/// A tensor of so many axes has room. One with more is rare, and may be read in full, as are numbers of more than four
+/// bytes.
 const AXES_MAX: usize = 8;
 /// Values and marks of a call that have no node, without those of its sizes.
 const VALUES: u64 = 18;
@@ -218,7 +219,7 @@ impl Before<'_> {
 }
 
 /// A call that is being read. A `USUAL` one, as nearly all are, spells its key, and the memo takes all that it can under
-/// numbers of four bytes: where nothing else is expected, it takes half the time.
+/// numbers of four bytes: reading it takes half the time where nothing else is expected.
 struct Reading<'p, 'm, const USUAL: bool> {
     rest: &'p [u8],
     before: &'m Before<'m>,
