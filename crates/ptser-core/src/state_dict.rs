@@ -39,7 +39,7 @@ const CUSTOMARY: [&str; 14] = [
 ];
 
 impl StateDict {
-    /// None, and room for so many tensors.
+    /// No tensors, and room for so many.
     pub fn with_capacity(tensors: usize) -> Self {
         Self { names: Names::with_capacity(tensors).into(), tensors: Vec::with_capacity(tensors) }
     }

@@ -35,7 +35,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Notes the place of a name, unless it has one already, which is returned.
+    /// Notes the place of a name; gives that of a record before it which has the same name.
     fn note(&mut self, records: &[Record], place: usize, name: &str) -> Result<Option<usize>> {
         if let Some(storage) = number(name).and_then(|number| self.storages.get_mut(number)) {
             let known = place_of(*storage);
