@@ -1,6 +1,8 @@
 //! Every fixture reads as PyTorch reads it: tensors, sharing, values.
 
-use ptser::{Checkpoint, DType, Tensor};
+use std::collections::HashMap;
+
+use ptser::{Checkpoint, DType, Storage, Tensor};
 use serde_json::json;
 
 use crate::{build, fixtures};
@@ -12,6 +14,37 @@ fn every_fixture_holds_the_tensors_that_pytorch_finds() {
         assert_eq!(checkpoint.format().name(), expected["format"], "{file}");
         assert_eq!(checkpoint.byte_order().name(), expected["byte_order"], "{file}");
         fixtures::check_tensors(&file, &checkpoint, &expected["tensors"]);
+    }
+}
+
+#[test]
+fn every_tensor_of_the_fixtures_is_found_by_its_name() {
+    for (file, _) in fixtures::expected() {
+        let checkpoint = fixtures::open(&file);
+        let tensors: HashMap<&str, &Tensor> = checkpoint.tensors().collect();
+        for (name, tensor) in &tensors {
+            assert!(std::ptr::eq(checkpoint.tensor(name).unwrap(), *tensor), "{file}: {name}");
+        }
+        assert!(checkpoint.tensor("not there").is_err(), "{file}");
+    }
+}
+
+#[test]
+fn a_tensor_made_of_one_in_the_file_differs_from_it_in_nothing_else() {
+    let seen = |tensor: &Tensor| {
+        let id = tensor.storage().map(Storage::id);
+        (tensor.dtype(), tensor.shape().to_vec(), tensor.stride().to_vec(), tensor.storage_offset(), id)
+    };
+    for file in ["views.pt", "params.pt", "dtypes.pt"] {
+        for (name, tensor) in fixtures::open(file).tensors() {
+            let (grad, parameter) = (tensor.requires_grad(), tensor.is_parameter());
+            let other = tensor.clone().with_requires_grad(!grad);
+            assert_eq!((other.requires_grad(), other.is_parameter()), (!grad, parameter), "{file}: {name}");
+            assert_eq!(seen(&other), seen(tensor), "{file}: {name}");
+            let other = tensor.clone().with_parameter(!parameter);
+            assert_eq!((other.requires_grad(), other.is_parameter()), (grad, !parameter), "{file}: {name}");
+            assert_eq!(seen(&other), seen(tensor), "{file}: {name}");
+        }
     }
 }
 

@@ -16,10 +16,10 @@ use crate::report::Report;
 use crate::shared::ViewKey;
 use crate::tensors::view_key;
 
-/// Reads all of them, which have these names: each storage once.
+/// Reads all that are wanted, each storage once; their names are these, in the same order.
 ///
 /// # Errors
-/// Those of any that cannot be wanted, before anything is read; those of reading, and of making the tensors.
+/// Those of what is wanted, before anything is read; those of reading, and of making the tensors.
 pub(crate) fn load<'w>(
     wanted: impl ExactSizeIterator<Item = Result<Wanted<'w>>> + Clone,
     names: Arc<Names>,
@@ -51,7 +51,7 @@ pub(crate) fn load<'w>(
     Ok(Loaded { names, tensors, report })
 }
 
-/// The first of those in each storage that is not small.
+/// The first tensor in each storage that is not small.
 fn large<'w>(wanted: impl Iterator<Item = Result<Wanted<'w>>>) -> Result<Vec<(Wanted<'w>, Located<'w>)>> {
     let mut seen = HashSet::new();
     let mut large = Vec::new();

@@ -1,5 +1,5 @@
-//! Base tensors: a storage, or the part of it that is viewed, as one candle tensor, which is flat unless it has one view
-//! alone. Knows nothing of other views.
+//! Base tensors: a storage, or the part of it that is viewed, as one candle tensor: flat, or in the shape of the only
+//! view, where that is all of it. Knows nothing else of views.
 
 use candle_core::{DType, Device, Result, Tensor, Var, WithDType};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
@@ -51,11 +51,11 @@ impl<'t> Located<'t> {
     }
 }
 
-/// What storages are viewed for that several tensors view.
+/// How storages are viewed that several tensors view.
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
     uses: Vec<Use>,
-    /// The place of its own, by that of each tensor that lies in such a storage.
+    /// For each tensor in such a storage, by its place, that of its use.
     of: HashMap<usize, usize>,
 }
 
@@ -115,14 +115,14 @@ impl Uses {
         all
     }
 
-    /// What the storage of a tensor, by its place, is viewed for; `None` where that is by itself.
+    /// How the storage of a tensor, by its place, is viewed; `None` where no other tensor views it.
     pub(crate) fn at(&self, place: usize) -> Option<&Use> {
         self.uses.get(*self.of.get(&place)?)
     }
 }
 
 impl Use {
-    /// That of one view.
+    /// How one tensor views its storage.
     pub(crate) fn of(tensor: &ptser_core::Tensor, located: Located<'_>) -> Self {
         let Located { dtype, offset, .. } = located;
         let end = layout::extent(tensor.shape(), tensor.stride(), offset).unwrap_or(0);
@@ -194,9 +194,10 @@ pub(crate) struct Reading<'r> {
     pub(crate) shape: Option<&'r [usize]>,
     pub(crate) target: Target,
     pub(crate) pages: &'r HugePages,
-    /// In one it may not be complete before that has been waited for.
+    /// Where there is one, what is read may not be complete before that has been waited for.
     pub(crate) batch: Option<&'r mut Batch>,
     pub(crate) device: &'r Device,
+    /// Whether a variable is made, and no mere tensor.
     pub(crate) is_variable: bool,
 }
 

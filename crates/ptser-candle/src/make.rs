@@ -37,7 +37,7 @@ pub(crate) struct Wanted<'w> {
     pub(crate) target: Target,
     /// The type that the caller wants, if not the target's.
     pub(crate) cast: Option<DType>,
-    /// What its storage is viewed for, where others view it too.
+    /// How its storage is viewed, where other tensors view it too.
     used: Option<&'w Use>,
 }
 
@@ -151,6 +151,7 @@ impl<'w> Wanted<'w> {
             Device::Cpu => convert(reading.read()?, self.cast)?,
             _ => convert(reading.read()?.to_device(read_to)?, self.cast)?.to_device(device)?,
         };
+        // What is read into a device's memory is flat.
         let is_view = shape.is_some_and(|shape| *shape == *tensor.dims());
         Ok(Base { tensor, first: window.first, is_view })
     }

@@ -80,5 +80,6 @@ pub use verify::{CheckedRecord, Checksum, Verification};
 
 #[doc(hidden)]
 pub use inventory;
+// What `ptser-candle` loads shares them with the state dict.
 #[doc(hidden)]
 pub use names::Names;

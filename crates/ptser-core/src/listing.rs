@@ -46,7 +46,7 @@ pub(crate) struct Listing {
     arrays: Vec<u32>,
     /// Names, one behind the other: those that are not just a text of the pickle, which has it already.
     names: String,
-    /// Where the name of each that was found ends there, up to the last with one; it begins where the one before ends.
+    /// Where the name of each that was found ends there, up to the last that has one; it begins where the one before ends.
     name_ends: Vec<usize>,
     /// Places in `found`, by name and then by place.
     by_name: OnceLock<Vec<usize>>,
@@ -232,7 +232,7 @@ impl Walk<'_> {
             Branches::Tensor(_) => self.add(Found { way, node })?,
             Branches::Sequence | Branches::Set | Branches::Mapping | Branches::Object => {}
         }
-        let at = way.map_or(Ok(0), |way| self.to(way))?;
+        let at = way.map_or(Ok(0), |way| self.note(way))?;
         if let Branches::Tensor(tensor) = into {
             for place in 0..tensor.parts().count() {
                 let way = Way { from: at, step: Step::Part(node, number(place)?) };
@@ -256,7 +256,7 @@ impl Walk<'_> {
     }
 
     /// Notes the way to a value that holds others: its place plus one.
-    fn to(&mut self, way: Way) -> Result<u32> {
+    fn note(&mut self, way: Way) -> Result<u32> {
         push(&mut self.listing.ways, way)?;
         number(self.listing.ways.len())
     }
@@ -271,13 +271,13 @@ impl Walk<'_> {
         let place = number(self.listing.found.len())?;
         let count = u64::from(place).saturating_add(1);
         limits::check("the number of paths to tensors", "tensors_listed", count, self.limits.tensors_listed)?;
-        self.name(found)?;
+        self.write_name(found)?;
         push(&mut self.listing.found, found)?;
         Ok(place)
     }
 
     /// Writes a name, the path's elements joined by dots, unless the pickle has it.
-    fn name(&mut self, next: Found) -> Result<()> {
+    fn write_name(&mut self, next: Found) -> Result<()> {
         let Self { document, listing, chain, limits, text_bytes, .. } = self;
         let Listing { ways, found, names, name_ends, .. } = listing;
         let check = |bytes: usize| {

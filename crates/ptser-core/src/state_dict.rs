@@ -39,7 +39,7 @@ const CUSTOMARY: [&str; 14] = [
 ];
 
 impl StateDict {
-    /// None, and room for so many tensors.
+    /// No tensors, and room for so many.
     pub fn with_capacity(tensors: usize) -> Self {
         Self { names: Names::with_capacity(tensors).into(), tensors: Vec::with_capacity(tensors) }
     }
@@ -64,6 +64,7 @@ impl StateDict {
         self.names.iter()
     }
 
+    /// For what `ptser-candle` loads of it.
     #[doc(hidden)]
     pub fn shared_names(&self) -> Arc<Names> {
         Arc::clone(&self.names)

@@ -71,11 +71,6 @@ pub(crate) trait Content: Send + Sync {
     /// The record's name, for messages.
     fn record(&self) -> &str;
 
-    /// The key, where the record's name has it.
-    fn key(&self) -> &str {
-        ""
-    }
-
     /// The storage that this one is a part of, and the byte that it begins with there.
     fn whole(&self) -> Option<(&Storage, u64)> {
         None
@@ -104,7 +99,6 @@ pub(crate) trait Content: Send + Sync {
 
 /// What a container tells of a storage.
 pub(crate) struct Description {
-    /// Empty where the content tells it.
     pub(crate) key: Box<str>,
     pub(crate) nbytes: u64,
     pub(crate) facts: Facts,
@@ -236,8 +230,8 @@ impl Storage {
     /// The key that the file gives it: `0`, `1`, … in zip archives.
     pub fn key(&self) -> &str {
         match &self.0 {
-            Repr::Alone(inner) if !inner.description.key.is_empty() => &inner.description.key,
-            _ => self.content().key(),
+            Repr::Alone(inner) => &inner.description.key,
+            Repr::Record(OfRecord { records, place }) => records.key(*place),
         }
     }
 

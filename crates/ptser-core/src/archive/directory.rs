@@ -42,14 +42,14 @@ pub(crate) struct Record {
     /// Bytes of its name with the root folder's, as they stand in its local header.
     pub(super) name_len: u16,
     pub(super) header_at: u64,
-    /// Bytes between what the directory tells of it, a header without fields and the content, and the next record's local
-    /// header, or the directory; as many as can be told.
+    /// Bytes that the fields of its local header may take: from its [least end](Self::least_end) to the next record's
+    /// local header, or to the directory; `u32::MAX` for more.
     room: u32,
-    /// Bytes from its local header to its content, as this has it, or as computed and [`UNREAD`]; 0 where not known yet.
+    /// Bytes from its local header to its content: as this has it, or as computed, which is marked; 0 where not known yet.
     content_after: AtomicU32,
 }
 
-/// Marks what the local header has not confirmed.
+/// Marks a computed place that the local header has not confirmed.
 const UNREAD: u32 = 1 << 31;
 
 /// How a record's bytes are stored.
@@ -68,7 +68,8 @@ pub(crate) enum Obstacle {
     Method,
 }
 
-pub(super) const LOCAL_HEADER_SIZE: u64 = 30;
+/// Without its fields: the name and the extra field.
+const LOCAL_HEADER_SIZE: u32 = 30;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 /// The flags of records whose bytes are not what they seem: encrypted, a patch, strongly encrypted, masked.
@@ -127,7 +128,7 @@ impl Archive {
             };
             if !name.is_empty() && !name.ends_with('/') {
                 let record = Record::of(entry, name, raw_name.len(), directory_at)?;
-                in_order = in_order && records.last_mut().is_none_or(|last| last.lies_before(&record));
+                in_order = in_order && records.last_mut().is_none_or(|last| last.note_next(&record));
                 records.push(record);
             }
         }
@@ -137,7 +138,7 @@ impl Archive {
         if other_checkpoint {
             return Err(Reason::Archive("two root folders hold a data.pkl each".into()).into());
         }
-        // Every writer has them in order.
+        // Every writer has them in order. What overlaps is not.
         if !in_order {
             refuse_overlaps(&mut records)?;
         }
@@ -199,7 +200,7 @@ fn refuse_overlaps(records: &mut [Record]) -> Result<()> {
     let mut order = order.into_iter();
     let Some(mut record) = order.next() else { return Ok(()) };
     for next in order {
-        if !record.lies_before(next) {
+        if !record.note_next(next) {
             let (name, next) = (&record.name, &next.name);
             return Err(Reason::Archive(format!("records {name} and {next} overlap")).into());
         }
@@ -218,7 +219,7 @@ impl Record {
             DEFLATED => Compression::Deflated,
             _ => Compression::Unsupported(Obstacle::Method),
         };
-        let end = header_at.checked_add(LOCAL_HEADER_SIZE).and_then(|at| at.checked_add(stored_size));
+        let end = header_at.checked_add(LOCAL_HEADER_SIZE.into()).and_then(|at| at.checked_add(stored_size));
         let Some(room) = end.and_then(|end| directory_at.checked_sub(end)) else {
             return Err(Reason::Archive(format!("record {name} does not end before the directory")).into());
         };
@@ -240,8 +241,8 @@ impl Record {
         })
     }
 
-    /// Whether it can end where another begins; then notes how much room it has until there.
-    fn lies_before(&mut self, next: &Self) -> bool {
+    /// Notes how much room it has until another record begins; `false` where it cannot end there.
+    fn note_next(&mut self, next: &Self) -> bool {
         let Some(room) = next.header_at.checked_sub(self.least_end()) else { return false };
         self.room = u32::try_from(room).unwrap_or(u32::MAX);
         true
@@ -249,16 +250,16 @@ impl Record {
 
     /// Where it would end if its local header had no fields.
     fn least_end(&self) -> u64 {
-        self.header_at.saturating_add(LOCAL_HEADER_SIZE).saturating_add(self.stored_size)
+        self.header_at.saturating_add(LOCAL_HEADER_SIZE.into()).saturating_add(self.stored_size)
     }
 
-    /// Where the next record's local header begins, or the directory; one that is too far away to tell, nearer.
+    /// Where the next record's local header begins, or the directory; nearer, where those are 4 GiB away.
     pub(super) fn next_at(&self) -> u64 {
         self.least_end().saturating_add(self.room.into())
     }
 
     /// Notes where the layout of PyTorch's writer has its content.
-    pub(super) fn compute(&mut self, data_at: u64) {
+    pub(super) fn note_computed(&mut self, data_at: u64) {
         let after = data_at.checked_sub(self.header_at).and_then(|after| u32::try_from(after).ok());
         *self.content_after.get_mut() =
             after.filter(|after| after & UNREAD == 0).map_or(0, |after| after | UNREAD);
@@ -298,7 +299,7 @@ impl Record {
         let [.., name_low, name_high, extra_low, extra_high] = header;
         let fields = [[name_low, name_high], [extra_low, extra_high]];
         let fields: u32 = fields.into_iter().map(u16::from_le_bytes).map(u32::from).sum();
-        let after = fields.saturating_add(30);
+        let after = fields.saturating_add(LOCAL_HEADER_SIZE);
         let computed = known & !UNREAD;
         if computed != 0 && computed != after {
             return Err(Reason::Record(format!(
@@ -380,7 +381,7 @@ impl Record {
     /// # Errors
     /// `Malformed` where it does not.
     pub(crate) fn check_local_header(&self, source: &dyn Source, root: &str) -> Result<()> {
-        let name_at = self.header_at.saturating_add(LOCAL_HEADER_SIZE);
+        let name_at = self.header_at.saturating_add(LOCAL_HEADER_SIZE.into());
         let name_len = self.name_len.into();
         if name_at.saturating_add(name_len) > self.data_at(source)? {
             return Err(Reason::Record("its local header has another name".into()).into());

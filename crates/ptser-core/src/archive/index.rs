@@ -11,7 +11,7 @@ use crate::memory::{filled, short};
 
 /// Places of records by their names below the root, without regard to case.
 pub(super) struct Index {
-    /// Of storages, by the number that PyTorch names each by: place plus one, 0 where there is none.
+    /// Of storages by the numbers that PyTorch names them by, which are not hashed: place plus one, 0 where there is none.
     storages: Vec<u32>,
     others: HashTable<usize>,
     hasher: RandomState,
@@ -35,7 +35,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Notes the place of a name, unless it has one already, which is returned.
+    /// Notes the place of a name; gives that of a record before it which has the same name.
     fn note(&mut self, records: &[Record], place: usize, name: &str) -> Result<Option<usize>> {
         if let Some(storage) = number(name).and_then(|number| self.storages.get_mut(number)) {
             let known = place_of(*storage);
@@ -52,6 +52,7 @@ impl Index {
         Ok(known)
     }
 
+    /// The place of a name, whatever its case, among the same records.
     pub(super) fn place(&self, records: &[Record], name: &str) -> Option<usize> {
         match number(name).and_then(|number| self.storages.get(number)) {
             Some(storage) => place_of(*storage),
@@ -70,7 +71,7 @@ fn place_of(storage: u32) -> Option<usize> {
     usize::try_from(storage.checked_sub(1)?).ok()
 }
 
-/// The number that a storage is named by, as Python writes it: 12 of `data/12`.
+/// The number that a storage is named by, as Python writes it, whatever the name's case: 12 of `data/12`.
 fn number(name: &str) -> Option<usize> {
     let [b'd' | b'D', b'a' | b'A', b't' | b'T', b'a' | b'A', b'/', digits @ ..] = name.as_bytes() else {
         return None;
@@ -90,5 +91,38 @@ fn hash(hasher: &RandomState, name: &str) -> u64 {
         hasher.hash_one(name.to_ascii_lowercase())
     } else {
         hasher.hash_one(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn only_numbers_as_python_writes_them_are_numbers() {
+        for (name, expected) in [
+            ("data/0", Some(0)),
+            ("data/12", Some(12)),
+            ("DaTA/12", Some(12)),
+            ("data/18446744073709551615", usize::try_from(u64::MAX).ok()),
+        ] {
+            assert_eq!(number(name), expected, "{name}");
+        }
+        for name in [
+            "data/",
+            "data/00",
+            "data/012",
+            "data/+1",
+            "data/-1",
+            "data/1a",
+            "data/1/",
+            "data/\u{663}",
+            "data1",
+            "data.pkl",
+            "xdata/1",
+            "data/18446744073709551616",
+        ] {
+            assert_eq!(number(name), None, "{name}");
+        }
     }
 }

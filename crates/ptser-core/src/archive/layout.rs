@@ -10,7 +10,7 @@ impl Archive {
     pub(crate) fn compute_offsets(&mut self, alignment: u64) {
         if let Some(offsets) = self.offsets(alignment) {
             for (record, offset) in self.records.iter_mut().zip(offsets) {
-                record.compute(offset);
+                record.note_computed(offset);
             }
         }
     }

@@ -284,7 +284,7 @@ mod tests {
                 abridged += u32::from(is_abridged);
             }
         }
-        // What calls share, the tensors, and the keys, also as such.
+        // Behind the calls what they share, the tensors and the keys; as the key of a call the keys alone.
         assert_eq!(abridged, 5 + 50 + 2 * 40);
     }
 

@@ -53,13 +53,8 @@ pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits) -> Result<Document
         let span = begin.zip(end).and_then(|(at, end)| Some((at, end.checked_sub(at)?)));
         let (at, nbytes) = span.ok_or_else(|| malformed("a tensor leaves the file").in_tensor(&name))?;
         let stride = layout::contiguous_stride(&info.shape);
-        let shaped = shaped(dtype, info.shape.as_slice().into(), stride.as_slice().into());
-        let tensor = Tensor::from(shaped.map_err(|error| error.in_tensor(&name))?);
-        if u64::try_from(tensor.nbytes()).ok() != Some(nbytes) {
-            return Err(malformed("the bytes of a tensor are not those of its shape").in_tensor(&name));
-        }
-        total = total.saturating_add(nbytes);
-        limits::check("all storages in bytes", "tensor_bytes", total, limits.tensor_bytes)?;
+        let shaped = shaped(dtype, info.shape.as_slice().into(), stride.as_slice().into())
+            .map_err(|error| error.in_tensor(&name))?;
         let description = Description {
             key: name.as_str().into(),
             nbytes,
@@ -72,7 +67,13 @@ pub(super) fn open(source: &Arc<dyn Source>, limits: &Limits) -> Result<Document
         };
         let content = Span { source: Arc::clone(source), at, nbytes, name: format!("tensor {name}") };
         let storage = Some(Storage::new(description, content));
-        tensors.push(Fields { storage, ..tensor.into_fields() }.into());
+        let tensor = Tensor::from(Fields { storage, ..shaped });
+        if u64::try_from(tensor.nbytes()).ok() != Some(nbytes) {
+            return Err(malformed("the bytes of a tensor are not those of its shape").in_tensor(&name));
+        }
+        total = total.saturating_add(nbytes);
+        limits::check("all storages in bytes", "tensor_bytes", total, limits.tensor_bytes)?;
+        tensors.push(tensor);
         names.push(name);
     }
     Document::of_tensors(&names, tensors, limits)

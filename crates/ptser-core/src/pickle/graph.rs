@@ -132,11 +132,6 @@ pub(crate) struct Graph {
     pub(crate) protocol: u8,
 }
 
-#[cold]
-fn too_large(what: &str) -> Error {
-    Reason::Unsupported(what.into()).into()
-}
-
 impl Span {
     #[inline]
     pub(super) fn new(start: usize, len: usize) -> Result<Self> {
@@ -543,6 +538,11 @@ impl NodeId {
     pub(super) fn number(self) -> u32 {
         self.0.get()
     }
+}
+
+#[cold]
+fn too_large(what: &str) -> Error {
+    Reason::Unsupported(what.into()).into()
 }
 
 impl Default for NodeId {

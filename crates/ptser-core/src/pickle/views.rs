@@ -130,17 +130,17 @@ impl Machine<'_> {
             sizes.truncate(index(numbers));
             before.read::<false>(all, sizes)
         });
-        let Some(Call { call, style, rest, next }) = read else {
+        let Some(Call { view, style, rest, next }) = read else {
             sizes.truncate(index(numbers));
             return Ok(false);
         };
         let style = finder.found.style(style)?;
-        push(&mut finder.found.calls, View { style, sizes: numbers, ..call })?;
+        push(&mut finder.found.calls, View { style, sizes: numbers, ..view })?;
         self.memo.put_view(index(place), index(next))?;
         push(&mut self.stack, NodeId::at(self.nodes.len())?)?;
         push(&mut self.nodes, Node::View(place))?;
-        let marks = if call.axes > 3 { 2 } else { 0 };
-        let sizes = u64::from(call.axes).saturating_mul(2);
+        let marks = if view.axes > 3 { 2 } else { 0 };
+        let sizes = u64::from(view.axes).saturating_mul(2);
         self.count_left_out(VALUES.saturating_add(sizes).saturating_add(marks))?;
         self.reader.skip(all.len().saturating_sub(rest.len()));
         Ok(true)
@@ -170,7 +170,7 @@ struct Before<'m> {
 
 /// A call that was read, but for the places of its style and sizes.
 struct Call<'p> {
-    call: View,
+    view: View,
     style: Style,
     /// What is behind it, and the number under which the memo takes the next value.
     rest: &'p [u8],
@@ -208,10 +208,10 @@ impl Before<'_> {
         reading.put()?;
         reading.opcodes([op::REDUCE])?;
         let axes = u8::try_from(axes).ok()?;
-        let call = View { key, numel, offset, sizes: 0, style: 0, axes, flag, key_is_put };
+        let view = View { key, numel, offset, sizes: 0, style: 0, axes, flag, key_is_put };
         let style = Style { function: self.function, kind, class, location, hooks };
         let Reading { rest, next, .. } = reading;
-        Some(Call { call, style, rest, next })
+        Some(Call { view, style, rest, next })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Storages that are records of one archive: a handle each, and nothing more. Knows no archive.
+//! Storages that are records of an archive, a handle each: the archive answers for them.
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(crate) trait Records: Send + Sync {
     /// As [`Content::record`].
     fn record(&self, place: usize) -> &str;
 
-    /// As [`Content::key`].
+    /// As [`Storage::key`](super::Storage::key).
     fn key(&self, place: usize) -> &str;
 
     /// As [`Content::for_each_piece`].
@@ -91,10 +91,6 @@ impl Content for OfRecord {
 
     fn record(&self) -> &str {
         self.records.record(self.place)
-    }
-
-    fn key(&self) -> &str {
-        self.records.key(self.place)
     }
 
     fn for_each_piece(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Option<Result<()>> {

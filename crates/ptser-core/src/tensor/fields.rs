@@ -66,7 +66,7 @@ impl Tensor {
         *self = Fields { index_rule: Some(Arc::new(rule)), ..self.clone().into_fields() }.into();
     }
 
-    /// The fields that plain tensors do not have.
+    /// Its own fields; a row has none, and is a plain tensor.
     pub(super) fn own(&self) -> Option<&Fields> {
         match &self.0 {
             Repr::Own(fields) => Some(fields),

@@ -142,6 +142,7 @@ impl<'g> Reading<'g> {
                         if let Some(storage) = tensor.storage() {
                             self.place_storage(storage.clone().into(), found)?;
                         }
+                        // The tensors of views come before all others.
                         let place = self.graph.views().len().saturating_add(self.tensors.len());
                         self.tensors.push(tensor);
                         PidMeaning::Tensor(place)

@@ -17,7 +17,7 @@ use crate::tensor::{Fields, Quantized, QuantizedParameter, Tensor, TensorKind};
 /// PyTorch's operators take tensors of at most so many dimensions.
 const DIMENSIONS_MAX: usize = 64;
 
-/// A view, checked against its storage.
+/// Checks a view against its storage.
 pub(super) fn check_view(
     storage: &Storage,
     dtype: DType,

@@ -116,7 +116,7 @@ impl<'g> Reading<'g> {
         check_view(storage, reference.dtype.unwrap_or(DType::UInt8), shape, stride, index(view.offset))
     }
 
-    /// Makes the tensors of all views, once all storages are known that ids name.
+    /// Makes the tensors of all views, once all storages are known that ids name, and puts them before the others.
     pub(super) fn view_tensors(&mut self, settled: Settling<'_>) -> Result<()> {
         let Settling { references, places } = settled;
         let dtypes = references.iter().map(|of| of.dtype.unwrap_or(DType::UInt8)).collect();
@@ -125,7 +125,7 @@ impl<'g> Reading<'g> {
         let rows: Arc<dyn Rows> = Arc::new(Plain { views, dtypes, places, storages });
         let mut tensors = Vec::new();
         let others = self.tensors.len().saturating_add(self.pids.len());
-        // Most storages are one tensor's.
+        // Most storages that other ids name are one tensor's, too.
         reserve(&mut tensors, count.saturating_add(others))?;
         tensors.extend((0..count).map(|row| {
             let tensor = Tensor::row(Arc::clone(&rows), row);

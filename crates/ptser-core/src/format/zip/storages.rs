@@ -24,15 +24,14 @@ pub(crate) struct ZipStorages {
     folder: &'static str,
     limits: Limits,
     inflation: Inflation,
-    /// What storages have in common.
     kinds: Vec<Arc<Kind>>,
-    /// Their places.
+    /// The places of kinds.
     by_facts: HashMap<(Option<DType>, Location), usize>,
-    /// The kind that was met last, and its place.
-    last: Option<(usize, Arc<Kind>)>,
-    /// The kinds of the storages given so far, each once, by the places of their records.
+    /// The place of the kind that was met last.
+    last: usize,
+    /// Of each record the place of its storage's kind, once that was given.
     given: Vec<Option<u32>>,
-    /// And those by key whose records have other names, or that have none.
+    /// By their keys, those that were given whose records have names of other case, or that have no records.
     others: HashMap<String, Storage>,
     /// The place of the record that is looked at first: files have them in the order of the pickle.
     next: usize,
@@ -53,7 +52,7 @@ impl ZipStorages {
             inflation: Inflation::default(),
             kinds: Vec::new(),
             by_facts: HashMap::new(),
-            last: None,
+            last: 0,
             given: Vec::new(),
             others: HashMap::new(),
             next: 0,
@@ -76,9 +75,9 @@ impl ZipStorages {
     fn give(&mut self, reference: &StorageRef<'_>) -> Result<Given> {
         let key = reference.key;
         let nbytes = reference.nbytes()?;
-        let (place, is_told) = self.place(key).unzip();
-        let told = place.filter(|_| is_told == Some(true));
-        if let Some(storage) = self.given(told).or_else(|| self.others.get(key).cloned()) {
+        let found = self.place(key);
+        let given = found.filter(|(_, is_told)| *is_told).and_then(|(place, _)| self.given(place));
+        if let Some(storage) = given.or_else(|| self.others.get(key).cloned()) {
             // A second name for the same bytes must claim all of them, as the first did.
             check_size(reference, nbytes, storage.nbytes())?;
             return Ok(Given { storage, is_new: false });
@@ -88,13 +87,13 @@ impl ZipStorages {
             let content = MetaContent { name: self.name(key) };
             return Ok(self.other(key, nbytes, self.facts(reference), content));
         }
-        let place = place.ok_or_else(|| Reason::MissingRecord { name: self.name(key) })?;
+        let (place, is_told) = found.ok_or_else(|| Reason::MissingRecord { name: self.name(key) })?;
         self.check(place, reference, nbytes)?;
         let (kind, records) = self.kind(reference);
-        let Some(place) = told else {
+        if !is_told {
             let facts = records.facts.clone();
             return Ok(self.other(key, nbytes, facts, OfRecord { records, place }));
-        };
+        }
         self.given.resize(self.file.archive.records().len(), None);
         if let Some(given) = self.given.get_mut(place) {
             *given = u32::try_from(kind).ok();
@@ -103,8 +102,7 @@ impl ZipStorages {
     }
 
     /// The storage that was given for a record.
-    fn given(&self, place: Option<usize>) -> Option<Storage> {
-        let place = place?;
+    fn given(&self, place: usize) -> Option<Storage> {
         let kind = self.kinds.get(index((*self.given.get(place)?)?))?;
         Some(Storage::of_record(Arc::<Kind>::clone(kind), place))
     }
@@ -129,10 +127,9 @@ impl ZipStorages {
     fn kind(&mut self, reference: &StorageRef<'_>) -> (usize, Arc<Kind>) {
         let StorageRef { dtype, location, .. } = reference;
         // Most are of the same kind as the one before.
-        if let Some((place, kind)) = &self.last
-            && (&kind.facts.dtype, &kind.facts.location) == (dtype, location)
-        {
-            return (*place, Arc::clone(kind));
+        let is_it = |kind: &&Arc<Kind>| (&kind.facts.dtype, &kind.facts.location) == (dtype, location);
+        if let Some(kind) = self.kinds.get(self.last).filter(is_it) {
+            return (self.last, Arc::clone(kind));
         }
         let place = *self.by_facts.entry((*dtype, location.clone())).or_insert(self.kinds.len());
         let known = self.kinds.get(place).map(Arc::clone);
@@ -141,11 +138,11 @@ impl ZipStorages {
             self.kinds.push(Arc::clone(&kind));
             kind
         });
-        self.last = Some((place, Arc::clone(&kind)));
+        self.last = place;
         (place, kind)
     }
 
-    /// The place of the record of a storage, and whether its name has just this key.
+    /// The place of the record of a storage, and whether its name tells the key: it may differ in case.
     fn place(&mut self, key: &str) -> Option<(usize, bool)> {
         let is_next = self.key_at(self.next) == Some(key);
         let place = if is_next { self.next } else { self.file.archive.place(&self.name(key))? };
@@ -279,13 +276,8 @@ impl Records for Kind {
     }
 
     fn key(&self, place: usize) -> &str {
-        key_in(self.record(place))
+        self.record(place).split_once('/').map_or("", |(_folder, key)| key)
     }
-}
-
-/// The key in the name of a storage's record.
-fn key_in(record: &str) -> &str {
-    record.split_once('/').map_or("", |(_folder, key)| key)
 }
 
 /// A storage of the meta device.
@@ -318,10 +310,6 @@ impl Content for MetaContent {
 
     fn record(&self) -> &str {
         &self.name
-    }
-
-    fn key(&self) -> &str {
-        key_in(&self.name)
     }
 
     fn is_meta(&self) -> bool {
