@@ -147,10 +147,7 @@ impl<'w> Wanted<'w> {
             device: read_to,
             is_variable: false,
         };
-        let tensor = match device {
-            Device::Cpu => convert(reading.read()?, self.cast)?,
-            _ => convert(reading.read()?.to_device(read_to)?, self.cast)?.to_device(device)?,
-        };
+        let tensor = convert(reading.read()?.to_device(read_to)?, self.cast)?.to_device(device)?;
         // What is read into a device's memory is flat.
         let is_view = shape.is_some_and(|shape| *shape == *tensor.dims());
         Ok(Base { tensor, first: window.first, is_view })

@@ -12,6 +12,7 @@ use crate::error::{Reason, Result};
 use crate::format::Format;
 use crate::limits::Limits;
 use crate::location::Location;
+use crate::memory::filled;
 use crate::pickle::index;
 use crate::source::Source;
 use crate::storage::{Block, Content, Description, Facts, OfRecord, Records, Storage};
@@ -94,7 +95,9 @@ impl ZipStorages {
             let facts = records.facts.clone();
             return Ok(self.other(key, nbytes, facts, OfRecord { records, place }));
         }
-        self.given.resize(self.file.archive.records().len(), None);
+        if self.given.is_empty() {
+            self.given = filled(None, self.file.archive.records().len())?;
+        }
         if let Some(given) = self.given.get_mut(place) {
             *given = u32::try_from(kind).ok();
         }
