@@ -156,8 +156,7 @@ pub(crate) fn interpret(
         meanings: Vec::new(),
         tensors: Vec::new(),
         arrays: Vec::new(),
-        named: Arc::default(),
-        storages: Vec::new(),
+        storages: Arc::default(),
         pids: Vec::new(),
         damages: Vec::new(),
         copies: Cell::new(graph.weight().saturating_mul(4).saturating_add(1 << 20)),
@@ -166,9 +165,6 @@ pub(crate) fn interpret(
     };
     let here = |error| Fault { error, place: Place::Node(graph.root()) };
     memory::reserve(&mut reading.meanings, graph.objects().len()).map_err(here)?;
-    // Most storages are one tensor's, which is a view or was made by a call.
-    let tensors = graph.views().len().saturating_add(graph.objects().len());
-    memory::reserve(&mut reading.storages, tensors).map_err(here)?;
     reading.settle_pids(storages)?;
     for (place, object) in graph.objects().iter().enumerate() {
         let meaning = reading.meaning(object, storages).or_else(|error| {
@@ -177,14 +173,7 @@ pub(crate) fn interpret(
         });
         reading.meanings.push(meaning.map_err(|error| Fault { error, place: Place::Object(place) })?);
     }
-    let Reading { meanings, tensors, arrays, mut named, storages, pids, damages, .. } = reading;
-    if !storages.is_empty() {
-        let mut all = Vec::new();
-        memory::reserve(&mut all, named.len().saturating_add(storages.len())).map_err(here)?;
-        all.extend(named.iter().cloned().chain(storages));
-        named = Arc::new(all);
-    }
-    let storages = named;
+    let Reading { meanings, tensors, arrays, storages, pids, damages, .. } = reading;
     Ok(Interpretation { meanings, tensors, arrays, storages, pids, damages })
 }
 
@@ -199,10 +188,8 @@ pub(super) struct Reading<'g> {
     pub(super) meanings: Vec<Meaning>,
     pub(super) tensors: Vec<Tensor>,
     pub(super) arrays: Vec<Tensor>,
-    /// The storages that ids name, once all are known.
-    pub(super) named: Arc<Vec<Storage>>,
-    /// And the others, behind them.
-    pub(super) storages: Vec<Storage>,
+    /// Those that ids name, once all are known; then the others.
+    pub(super) storages: Arc<Vec<Storage>>,
     pub(super) pids: Pids,
     damages: Vec<Error>,
     /// How many bytes and members may still be copied or looked over: objects can share their arguments, and a
@@ -361,8 +348,7 @@ impl Reading<'_> {
     pub(super) fn storage(&self, id: NodeId) -> Option<(&Storage, Option<DType>)> {
         match (self.meaning_of(id), self.pid_meaning(id)) {
             (Some(&Meaning::Storage(place, dtype)), _) | (_, Some(PidMeaning::Storage(place, dtype))) => {
-                let later = || self.storages.get(place.checked_sub(self.named.len())?);
-                Some((self.named.get(place).or_else(later)?, dtype))
+                Some((self.storages.get(place)?, dtype))
             }
             _ => None,
         }
@@ -382,7 +368,7 @@ impl Reading<'_> {
                 self.add_storage(storage, dtype)
             }
             Named::Tensor(tensor) => {
-                self.storages.extend(tensor.storage().cloned());
+                Arc::make_mut(&mut self.storages).extend(tensor.storage().cloned());
                 self.tensors.push(tensor);
                 let place = self.tensors.len().saturating_sub(1);
                 Meaning::Tensor(TensorMeaning { place, class: None, attributes: None })
@@ -398,8 +384,9 @@ impl Reading<'_> {
 
     /// Adds a storage that no id names.
     fn add_storage(&mut self, storage: Storage, dtype: Option<DType>) -> Meaning {
-        self.storages.push(storage);
-        Meaning::Storage(self.named.len().saturating_add(self.storages.len()).saturating_sub(1), dtype)
+        let storages = Arc::make_mut(&mut self.storages);
+        storages.push(storage);
+        Meaning::Storage(storages.len().saturating_sub(1), dtype)
     }
 
     /// The place among the tensors of a node that is one.

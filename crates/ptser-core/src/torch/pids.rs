@@ -32,6 +32,8 @@ pub(crate) enum PidMeaning {
 /// What was found so far, so that nothing is made twice.
 #[derive(Default)]
 pub(super) struct Found {
+    /// In order.
+    pub(super) storages: Vec<Storage>,
     /// Places of storages, of the first so many.
     by_storage: HashMap<usize, usize>,
     storages_seen: usize,
@@ -62,10 +64,10 @@ impl Found {
     }
 
     /// The place of a storage that was found before.
-    fn place(&mut self, storage: &Storage, storages: &[Storage]) -> Option<usize> {
-        let unseen = storages.iter().enumerate().skip(self.storages_seen);
+    fn place(&mut self, storage: &Storage) -> Option<usize> {
+        let unseen = self.storages.iter().enumerate().skip(self.storages_seen);
         self.by_storage.extend(unseen.map(|(place, storage)| (storage.id(), place)));
-        self.storages_seen = storages.len();
+        self.storages_seen = self.storages.len();
         self.by_storage.get(&storage.id()).copied()
     }
 }
@@ -74,6 +76,7 @@ impl<'g> Reading<'g> {
     /// Asks the container for everything that the graph names.
     pub(super) fn settle_pids(&mut self, table: &mut dyn StorageTable) -> Result<(), Fault> {
         let graph = self.graph;
+        let here = |error| Fault { error, place: Place::Node(graph.root()) };
         let mut unprepared = None;
         if table.wants_all() {
             // What is wrong with an id is told below.
@@ -84,11 +87,13 @@ impl<'g> Reading<'g> {
             if let Err(error) = table.prepare(&references) {
                 let place = self.let_pass(error, None);
                 // What lies behind a storage that is damaged is not found, for the same reason.
-                unprepared = Some(place.map_err(|error| Fault { error, place: Place::Node(graph.root()) })?);
+                unprepared = Some(place.map_err(here)?);
             }
         }
         let mut found = Found::default();
-        let here = |error| Fault { error, place: Place::Node(graph.root()) };
+        // Most storages are one tensor's, which is a view or was made by a call.
+        let tensors = graph.views().len().saturating_add(graph.objects().len());
+        memory::reserve(&mut found.storages, tensors).map_err(here)?;
         let mut settling = self.settling().map_err(here)?;
         for (id, node) in graph.named() {
             let pid = match node {
@@ -115,7 +120,7 @@ impl<'g> Reading<'g> {
             memory::push(&mut self.pids, (id, meaning))
                 .map_err(|error| Fault { error, place: Place::Node(id) })?;
         }
-        self.named = Arc::new(std::mem::take(&mut self.storages));
+        self.storages = Arc::new(found.storages);
         self.view_tensors(settling).map_err(here)
     }
 
@@ -161,7 +166,7 @@ impl<'g> Reading<'g> {
     /// The place of a storage, once however often it is named.
     pub(super) fn place_storage(&mut self, given: Given, found: &mut Found) -> Result<usize> {
         let Given { storage, is_new } = given;
-        if !is_new && let Some(place) = found.place(&storage, &self.storages) {
+        if !is_new && let Some(place) = found.place(&storage) {
             return Ok(place);
         }
         // Parts lie in their whole, and meta storages nowhere.
@@ -170,7 +175,7 @@ impl<'g> Reading<'g> {
             let allowed = self.limits.tensor_bytes;
             limits::check("all storages in bytes", "tensor_bytes", found.bytes, allowed)?;
         }
-        self.storages.push(storage);
-        Ok(self.storages.len().saturating_sub(1))
+        found.storages.push(storage);
+        Ok(found.storages.len().saturating_sub(1))
     }
 }

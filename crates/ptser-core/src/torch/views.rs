@@ -112,7 +112,7 @@ impl<'g> Reading<'g> {
         let given = table.storage(reference)?;
         let storage = self.place_storage(given, found)?;
         places.push(u32::try_from(storage).map_err(|_| unusual())?);
-        let storage = self.storages.get(storage).ok_or_else(unusual)?;
+        let storage = found.storages.get(storage).ok_or_else(unusual)?;
         check_view(storage, reference.dtype.unwrap_or(DType::UInt8), shape, stride, index(view.offset))
     }
 
@@ -120,7 +120,7 @@ impl<'g> Reading<'g> {
     pub(super) fn view_tensors(&mut self, settled: Settling<'_>) -> Result<()> {
         let Settling { references, places } = settled;
         let dtypes = references.iter().map(|of| of.dtype.unwrap_or(DType::UInt8)).collect();
-        let (views, storages) = (Arc::clone(self.graph.views()), Arc::clone(&self.named));
+        let (views, storages) = (Arc::clone(self.graph.views()), Arc::clone(&self.storages));
         let count = places.len();
         let rows: Arc<dyn Rows> = Arc::new(Plain { views, dtypes, places, storages });
         let mut tensors = Vec::new();
