@@ -316,6 +316,16 @@ mod tests {
         assert_eq!(ends, [3, 3]);
     }
 
+    /// More axes than PyTorch takes, behind so many views that there is room for the sizes of that one, too.
+    #[test]
+    fn too_many_axes_are_refused_behind_many_views() {
+        for axes in [8, 9, 64, 65, 70, 255, 256] {
+            let sizes = [b"(".as_slice(), &b"K\x01".repeat(axes), b"t"].concat();
+            let pickle = [SHARED, b"](", &view(b"K\x01\x85").repeat(1000), &view(&sizes), b"e."].concat();
+            assert_eq!(seen_of(&pickle).contains("dimensions, more than 64"), axes > 64, "{axes}");
+        }
+    }
+
     /// A number of the memo that ends as `function(object, state)` does, and a view that is dropped behind it.
     #[test]
     fn a_view_that_is_dropped_is_no_call_that_sets_a_state() {

@@ -335,8 +335,8 @@ impl<const USUAL: bool> Reading<'_, '_, USUAL> {
         let is_marked = self.opcodes([op::MARK]).is_some();
         let before = self.sizes.len();
         while let Some(size) = self.int() {
-            // There is room for `AXES_MAX` of them.
-            if self.sizes.len() == self.sizes.capacity() {
+            // There is room for so many; there may be room for more, too.
+            if self.sizes.len().saturating_sub(before) == AXES_MAX {
                 return None;
             }
             self.sizes.push(index(size));
