@@ -257,6 +257,19 @@ fn data_is_not_read_where_the_local_header_says_otherwise() {
     assert!(error.to_string().contains("local header"), "{error}");
 }
 
+/// What says how an archive is laid out is read before anything is computed.
+#[test]
+fn a_record_that_was_read_before_lies_where_its_local_header_says() {
+    let mut bytes = std::fs::read(path("align64.pt")).unwrap();
+    let extra_len = position(&bytes, b"align64/.format_version") - 2;
+    bytes[extra_len] -= 1;
+    for options in [LoadOptions::new(), computed()] {
+        let checkpoint = options.verify_crc(false).from_bytes(bytes.clone()).unwrap();
+        assert_eq!(checkpoint.note(".format_version").unwrap(), "Z");
+        assert_eq!(checkpoint.storages()[2].checkpoint_offset().unwrap(), Some(1280));
+    }
+}
+
 #[test]
 fn only_archives_that_tell_their_layout_are_computed() {
     let data = [0; 24];

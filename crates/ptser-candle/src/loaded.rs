@@ -1,6 +1,7 @@
 //! All tensors of a state dict, as a value.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -9,7 +10,7 @@ use ptser_core::Names;
 use crate::report::Report;
 
 /// All tensors of a state dict, in the order of the file.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Loaded {
     /// The state dict's.
     pub(crate) names: Arc<Names>,
@@ -51,6 +52,13 @@ impl Loaded {
     /// The tensors as candle's own loaders give them.
     pub fn into_map(self) -> HashMap<String, Tensor> {
         self.into_iter().collect()
+    }
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tensors = fmt::from_fn(|f| f.debug_map().entries(self.iter()).finish());
+        f.debug_struct("Loaded").field("tensors", &tensors).field("report", &self.report).finish()
     }
 }
 

@@ -174,7 +174,8 @@ impl<S: Into<String>> FromIterator<(S, Tensor)> for StateDict {
 
 impl std::fmt::Debug for StateDict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_map().entries(self).finish()
+        let tensors = std::fmt::from_fn(|f| f.debug_map().entries(self).finish());
+        f.debug_struct("StateDict").field("tensors", &tensors).finish()
     }
 }
 
@@ -261,4 +262,19 @@ fn leads_to_tensors(value: Value<'_>) -> bool {
         module::is_module(value) || value.entries().any(|(_, value)| is_one(value))
     };
     tensors(value) || customary(value).into_iter().flatten().any(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Storage;
+    use crate::{ByteOrder, DType};
+
+    #[test]
+    fn it_is_shown_as_tensors_by_name() {
+        let storage = Storage::in_memory(Some(DType::UInt8), ByteOrder::Little, vec![0]);
+        let tensor = Tensor::contiguous(storage, DType::UInt8, [1]).unwrap();
+        let shown = format!("StateDict {{ tensors: {{\"a\": {tensor:?}}} }}");
+        assert_eq!(format!("{:?}", StateDict::from_iter([("a", tensor)])), shown);
+    }
 }

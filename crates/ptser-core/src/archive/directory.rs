@@ -258,8 +258,11 @@ impl Record {
         self.least_end().saturating_add(self.room.into())
     }
 
-    /// Notes where the layout of PyTorch's writer has its content.
+    /// Notes where the layout of PyTorch's writer has its content, unless that was read already.
     pub(super) fn note_computed(&mut self, data_at: u64) {
+        if *self.content_after.get_mut() != 0 {
+            return;
+        }
         let after = data_at.checked_sub(self.header_at).and_then(|after| u32::try_from(after).ok());
         *self.content_after.get_mut() =
             after.filter(|after| after & UNREAD == 0).map_or(0, |after| after | UNREAD);

@@ -118,9 +118,12 @@ mod tests {
             let _ = writeln!(seen, "{} {tensor:?} {storage:?} {:?}", entry.name(), entry.error());
         }
         let mut waiting = VecDeque::from([Value { document, id: document.graph.root() }]);
+        let mut numbers = HashMap::default();
         for _ in 0..2_000 {
             let Some(value) = waiting.pop_front() else { break };
-            let _ = writeln!(seen, "{:?} {:?} {:?}", value.kind(), value.class(), value.source());
+            let new = numbers.len();
+            let number = numbers.entry(value.id()).or_insert(new);
+            let _ = writeln!(seen, "{number} {:?} {:?} {:?}", value.kind(), value.class(), value.source());
             waiting.extend(value.states());
             waiting.extend(value.children().unwrap().map(|(_, child)| child));
         }
@@ -314,6 +317,24 @@ mod tests {
             ends[usize::from(seen.contains("so often"))] += 1;
         }
         assert_eq!(ends, [3, 3]);
+    }
+
+    /// More axes than PyTorch takes, behind so many views that there is room for the sizes of that one, too.
+    #[test]
+    fn too_many_axes_are_refused_behind_many_views() {
+        for axes in [8, 9, 64, 65, 70, 255, 256] {
+            let sizes = [b"(".as_slice(), &b"K\x01".repeat(axes), b"t"].concat();
+            let pickle = [SHARED, b"](", &view(b"K\x01\x85").repeat(1000), &view(&sizes), b"e."].concat();
+            assert_eq!(seen_of(&pickle).contains("dimensions, more than 64"), axes > 64, "{axes}");
+        }
+    }
+
+    /// The key of a call, asked for as such, is one object, and is compared once, however many dicts have it.
+    #[test]
+    fn a_key_that_is_asked_for_again_is_the_same_object() {
+        let keyed = [&view(b")")[..13], b"0q\x05", &view(b")")[14..]].concat();
+        let seen = seen_of(&[SHARED, b"](", &keyed, b"h\x05h\x05h\x03h\x03e."].concat());
+        assert!(seen.contains("2 Str(\"0\") None None\n2 Str(\"0\") None None\n3 Str(\"cpu\")"), "{seen}");
     }
 
     /// A number of the memo that ends as `function(object, state)` does, and a view that is dropped behind it.

@@ -53,7 +53,8 @@ pub(crate) fn run_abridged(
     objects: &Objects,
 ) -> Result<Graph, Vec<u8>> {
     let mut machine = Machine::new(&pickle, rename, encoding, objects);
-    machine.finder = Some(Finder { makes_views, function: None, found: Views::default() });
+    machine.finder =
+        Some(Finder { makes_views, function: None, found: Views::default(), keys: HashMap::default() });
     let Ok(root) = machine.run() else { return Err(pickle) };
     let built = machine.built();
     let mut graph = Graph { pickle, root, ..built };
@@ -296,7 +297,7 @@ impl<'p> Machine<'p> {
 
     /// Pushes what is there already, which takes room in whatever it becomes part of.
     #[inline(always)]
-    fn push_again(&mut self, id: NodeId) -> Result<()> {
+    pub(super) fn push_again(&mut self, id: NodeId) -> Result<()> {
         self.count_one_more()?;
         self.repeated = self.repeated.saturating_add(1);
         push(&mut self.stack, id)

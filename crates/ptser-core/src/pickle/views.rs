@@ -1,12 +1,14 @@
 //! Calls that make a view of a storage, which most checkpoints are full of: one that stands as every writer spells it is
 //! read at once and kept in one node. What stands in between is left out: whoever needs it reads the pickle again.
 
+use foldhash::HashMap;
+
 use super::graph::{Node, NodeId, Span, index};
 use super::machine::Machine;
 use super::memo::{Entry, Memo};
 use super::opcode as op;
 use crate::error::{Error, Reason, Result};
-use crate::memory::{push, reserve};
+use crate::memory::{make_room, push, reserve};
 
 /// `function((kind, class, key, location, numel) as a persistent id, offset, shape, stride, flag, hooks())`.
 #[derive(Debug, Clone, Copy)]
@@ -103,9 +105,11 @@ pub(super) struct Finder {
     /// The node of the last global that does.
     pub(super) function: Option<NodeId>,
     pub(super) found: Views,
+    /// The nodes of their keys that were asked for as such, by their places.
+    pub(super) keys: HashMap<usize, NodeId>,
 }
 
-/// Axes of a tensor for which there is always room. What is beyond is rare, and read in full, as are numbers from 2^31 on.
+/// Axes of a tensor. What is beyond is rare, and read in full, as are numbers from 2^31 on.
 const AXES_MAX: usize = 8;
 /// Values and marks of a call that have no node, without those of its sizes.
 const VALUES: u64 = 18;
@@ -147,11 +151,17 @@ impl Machine<'_> {
     }
 
     /// Pushes what the memo took of a call, where that is its key: Python has a text of one character but once, whatever it
-    /// is there for.
+    /// is there for. It is the same object each time.
     #[cold]
     pub(super) fn key_again(&mut self, view: usize, at: usize) -> Result<()> {
-        let calls = self.finder.as_ref().map_or(&[][..], |finder| &finder.found.calls);
-        let key = Views::key(calls, view, at).ok_or_else(left_out)?;
+        let Some(Finder { found, keys, .. }) = &mut self.finder else { return Err(left_out()) };
+        let key = Views::key(&found.calls, view, at).ok_or_else(left_out)?;
+        if let Some(id) = keys.get(&view) {
+            let id = *id;
+            return self.push_again(id);
+        }
+        make_room(keys)?;
+        keys.insert(view, NodeId::at(self.nodes.len())?);
         self.push(Node::Str(key))
     }
 }
@@ -326,8 +336,8 @@ impl<const USUAL: bool> Reading<'_, '_, USUAL> {
         let is_marked = self.opcodes([op::MARK]).is_some();
         let before = self.sizes.len();
         while let Some(size) = self.int() {
-            // Room was made before.
-            if self.sizes.len() == self.sizes.capacity() {
+            // There is room for so many; there may be room for more, too.
+            if self.sizes.len().saturating_sub(before) == AXES_MAX {
                 return None;
             }
             self.sizes.push(index(size));
