@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crc32fast::Hasher;
 
-use super::directory::Record;
+use super::record::Record;
 use crate::error::{Reason, Result};
 
 /// What is known of the CRC of one record.

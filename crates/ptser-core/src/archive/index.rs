@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::directory::Record;
+use super::record::Record;
 use crate::error::{Reason, Result};
 use crate::memory::{filled, short};
 

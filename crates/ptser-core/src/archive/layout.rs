@@ -1,7 +1,8 @@
 //! Where PyTorch's writer puts the content of records, told from the directory alone: PyTorch's
 //! `calculate_storage_offsets`.
 
-use super::directory::{Archive, Compression, Record};
+use super::directory::Archive;
+use super::record::{Compression, Record};
 use super::slot::Slot;
 
 impl Archive {

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::directory::{Archive, Compression, Record};
+use super::directory::Archive;
+use super::record::{Compression, Record};
 use crate::storage::{Block, ReadAhead};
 
 impl Archive {
