@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::record::Record;
 use crate::error::{Reason, Result};
@@ -42,29 +43,30 @@ impl Index {
             *storage = u32::try_from(place.saturating_add(1)).unwrap_or(0);
             return Ok(known);
         }
-        let known = self.other(records, name);
-        if known.is_none() {
-            let Self { others, hasher, .. } = self;
-            let hash_at = |place: &usize| records.get(*place).map_or(0, |record| hash(hasher, &record.name));
-            others.try_reserve(1, hash_at).map_err(|_| short::<usize>(others.len()))?;
-            others.insert_unique(hash(hasher, name), place, hash_at);
+        let Self { others, hasher, .. } = self;
+        let hash_at = |place: &usize| records.get(*place).map_or(0, |record| hash(hasher, &record.name));
+        others.try_reserve(1, hash_at).map_err(|_| short::<usize>(others.len()))?;
+        match others.entry(hash(hasher, name), is_named(records, name), hash_at) {
+            Entry::Occupied(known) => Ok(Some(*known.get())),
+            Entry::Vacant(new) => {
+                new.insert(place);
+                Ok(None)
+            }
         }
-        Ok(known)
     }
 
     /// The place of a name, whatever its case, among the same records.
     pub(super) fn place(&self, records: &[Record], name: &str) -> Option<usize> {
         match number(name).and_then(|number| self.storages.get(number)) {
             Some(storage) => place_of(*storage),
-            None => self.other(records, name),
+            None => self.others.find(hash(&self.hasher, name), is_named(records, name)).copied(),
         }
     }
+}
 
-    fn other(&self, records: &[Record], name: &str) -> Option<usize> {
-        let is_it =
-            |place: &usize| records.get(*place).is_some_and(|record| record.name.eq_ignore_ascii_case(name));
-        self.others.find(hash(&self.hasher, name), is_it).copied()
-    }
+/// Whether the record at a place has a name, whatever its case.
+fn is_named(records: &[Record], name: &str) -> impl Fn(&usize) -> bool {
+    move |place| records.get(*place).is_some_and(|record| record.name.eq_ignore_ascii_case(name))
 }
 
 fn place_of(storage: u32) -> Option<usize> {
