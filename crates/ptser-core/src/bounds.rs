@@ -14,7 +14,7 @@ pub(crate) fn shaped(dtype: DType, shape: Sizes, stride: Sizes) -> Result<Fields
 }
 
 /// Whether the bytes of all elements of a shape can be counted.
-pub(crate) fn check_count(dtype: DType, shape: &[usize]) -> Result<()> {
+fn check_count(dtype: DType, shape: &[usize]) -> Result<()> {
     let nbytes = layout::numel(shape).and_then(|numel| numel.checked_mul(dtype.element_size()));
     nbytes.map(drop).ok_or_else(|| overflow(shape))
 }
@@ -45,6 +45,30 @@ pub(crate) fn check_inside(
         storage.nbytes()
     ))
     .into())
+}
+
+/// Checks a view against its storage, and that its elements can be counted.
+pub(crate) fn check_view(
+    storage: &Storage,
+    dtype: DType,
+    shape: &[usize],
+    stride: &[usize],
+    offset: usize,
+) -> Result<()> {
+    check_inside(storage, dtype, shape, stride, offset)?;
+    check_count(dtype, shape)
+}
+
+/// A view of a storage, checked against it.
+pub(crate) fn view_of(
+    storage: Storage,
+    dtype: DType,
+    shape: Sizes,
+    stride: Sizes,
+    storage_offset: usize,
+) -> Result<Fields> {
+    check_view(&storage, dtype, &shape, &stride, storage_offset)?;
+    Ok(Fields { storage_offset, storage: Some(storage), ..Fields::of(dtype, shape, stride) })
 }
 
 /// A shape for a message, however many sizes it has.

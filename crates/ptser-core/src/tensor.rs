@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use self::fields::Repr;
 pub(crate) use self::fields::{Fields, Rows};
-use crate::bounds::{check_inside, shaped};
+use crate::bounds::{check_inside, view_of};
 use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
@@ -177,8 +177,7 @@ impl Tensor {
             let (sizes, strides) = (shape.len(), stride.len());
             return Err(Reason::Tensor(format!("{sizes} sizes and {strides} strides")).into());
         }
-        check_inside(&storage, dtype, &shape, &stride, storage_offset)?;
-        Ok(Fields { storage_offset, storage: Some(storage), ..shaped(dtype, shape, stride)? }.into())
+        Ok(view_of(storage, dtype, shape, stride, storage_offset)?.into())
     }
 
     /// A view of a storage from its first element on, in C order.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::foreign::tar_error;
 use super::legacy::take;
-use crate::bounds::{check_inside, shaped};
+use crate::bounds::{shaped, view_of};
 use crate::byte_order::ByteOrder;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
@@ -159,9 +159,7 @@ impl TarFile {
         let storage =
             self.storages.get(storage).ok_or_else(|| malformed(format!("there is no storage {storage}")))?;
         let dtype = storage.dtype().unwrap_or(DType::UInt8);
-        check_inside(storage, dtype, &shape, &stride, storage_offset)?;
-        let shaped = shaped(dtype, shape, stride)?;
-        Ok(Fields { storage_offset, storage: Some(storage.clone()), ..shaped }.into())
+        Ok(view_of(storage.clone(), dtype, shape, stride, storage_offset)?.into())
     }
 }
 

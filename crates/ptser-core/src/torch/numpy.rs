@@ -2,7 +2,7 @@
 
 use super::interpret::{Meaning, Reading};
 use super::names::{Known, Numpy};
-use crate::bounds::{check_inside, overflow, shaped};
+use crate::bounds::{overflow, view_of};
 use crate::byte_order::{ByteOrder, swap_in_place};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
@@ -11,7 +11,7 @@ use crate::number::Number;
 use crate::pickle::{Node, NodeId, Object};
 use crate::sizes::Sizes;
 use crate::storage::Storage;
-use crate::tensor::{Fields, Tensor};
+use crate::tensor::Tensor;
 
 /// An element type of NumPy.
 #[derive(Clone, Copy)]
@@ -89,8 +89,7 @@ impl Reading<'_> {
             layout::contiguous_stride(&shape).as_slice().into()
         };
         let storage = Storage::in_memory(Some(dtype), order, bytes);
-        check_inside(&storage, dtype, &shape, &stride, 0)?;
-        let array = Fields { storage: Some(storage), ..shaped(dtype, shape, stride)? };
+        let array = view_of(storage, dtype, shape, stride, 0)?;
         self.arrays.push(array.into());
         Ok(Some(Meaning::Array(self.arrays.len().saturating_sub(1))))
     }

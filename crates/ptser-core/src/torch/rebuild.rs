@@ -5,29 +5,16 @@ use std::sync::Arc;
 
 use super::interpret::{Meaning, Reading, Spelling, TensorMeaning};
 use super::names::{Known, QScheme, Rebuild};
-use crate::bounds::{check_count, check_inside, shaped};
+use crate::bounds::{shaped, view_of};
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::location::Location;
 use crate::pickle::{Node, NodeId, Object};
 use crate::sizes::Sizes;
-use crate::storage::Storage;
 use crate::tensor::{Fields, Quantized, QuantizedParameter, Tensor, TensorKind};
 
 /// PyTorch's operators take tensors of at most so many dimensions.
 const DIMENSIONS_MAX: usize = 64;
-
-/// Checks a view against its storage.
-pub(super) fn check_view(
-    storage: &Storage,
-    dtype: DType,
-    shape: &[usize],
-    stride: &[usize],
-    storage_offset: usize,
-) -> Result<()> {
-    check_inside(storage, dtype, shape, stride, storage_offset)?;
-    check_count(dtype, shape)
-}
 
 impl Reading<'_> {
     /// The meaning of a rebuild function's call.
@@ -240,12 +227,11 @@ impl Reading<'_> {
         let dtype = dtype.or(recorded).unwrap_or(DType::UInt8);
         let storage_offset = self.index(offset, "storage offset")?;
         let (shape, stride) = self.shape_and_stride(size, stride)?;
-        check_view(storage, dtype, &shape, &stride, storage_offset)?;
-        let (kind, storage) = match storage.is_meta() {
-            true => (TensorKind::Meta, None),
-            false => (TensorKind::Strided, Some(storage.clone())),
-        };
-        Ok(Fields { storage_offset, kind, storage, ..Fields::of(dtype, shape, stride) })
+        let view = view_of(storage.clone(), dtype, shape, stride, storage_offset)?;
+        if storage.is_meta() {
+            return Ok(Fields { kind: TensorKind::Meta, storage: None, ..view });
+        }
+        Ok(view)
     }
 
     fn with_flags(

@@ -6,7 +6,7 @@ use super::interpret::Reading;
 use super::names::{Known, Rebuild};
 use super::persistent::{StorageRef, StorageTable};
 use super::pids::Found;
-use super::rebuild::check_view;
+use crate::bounds::check_view;
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::memory::reserve;
