@@ -10,8 +10,8 @@ pub struct Group {
     pub title: &'static str,
     /// How often a run measures each subject: more often where it takes no time.
     pub repeats: usize,
-    /// Whether a large file is written.
-    pub writes: bool,
+    /// How often a process does the work, one time after the other; the first of several is not looked at.
+    pub rounds: usize,
     pub subjects: &'static [Subject],
 }
 
@@ -29,13 +29,16 @@ const MANY_SAFETENSORS: Fixture = Fixture::ManySafetensors(20_000);
 const SPARSE_10_MB: Fixture = Fixture::Sparse(100 << 10);
 const SPARSE_10_GB: Fixture = Fixture::Sparse(100 << 20);
 const QUICK: usize = 3;
+/// A virtual machine may have given free memory back to its host, and waits when it is to hold a file: seldom for what
+/// the same process has just written and removed.
+const WRITES: usize = 6;
 
 pub const ALL: &[Group] = &[
     Group {
         id: "A",
         title: "1 GiB in 300 tensors, loaded into memory of their own",
         repeats: 1,
-        writes: false,
+        rounds: 1,
         subjects: &[
             Subject::floor("memcpy of a mapping", LARGE, floor::memcpy),
             Subject::floor("pread into huge pages", LARGE, floor::pread),
@@ -55,7 +58,7 @@ pub const ALL: &[Group] = &[
         id: "B",
         title: "1 GiB in 300 tensors, as views of a mapped file, none of them touched",
         repeats: QUICK,
-        writes: false,
+        rounds: 1,
         subjects: &[
             Subject::ptser("ptser, mmap(true)", LARGE, ptser::views),
             Subject::peer("safetensors, mapped", LARGE_SAFETENSORS, safetensors::views),
@@ -66,7 +69,7 @@ pub const ALL: &[Group] = &[
         id: "C",
         title: "Names, types and shapes of 300 tensors",
         repeats: QUICK,
-        writes: false,
+        rounds: 1,
         subjects: &[
             Subject::floor("directory and pickle read", LARGE, floor::directory_and_pickle),
             Subject::ptser("ptser", LARGE, ptser::metadata),
@@ -80,7 +83,7 @@ pub const ALL: &[Group] = &[
         id: "D1",
         title: "Names, types and shapes of 20,000 tensors",
         repeats: 1,
-        writes: false,
+        rounds: 1,
         subjects: &[
             Subject::floor("directory and pickle read", MANY, floor::directory_and_pickle),
             Subject::ptser("ptser", MANY, ptser::metadata),
@@ -94,7 +97,7 @@ pub const ALL: &[Group] = &[
         id: "D2",
         title: "20,000 tensors of 1 to 64 elements, loaded into memory of their own",
         repeats: 1,
-        writes: false,
+        rounds: 1,
         subjects: &[
             Subject::floor("file read", MANY, floor::read),
             Subject::ptser("ptser into candle", MANY, ptser::load),
@@ -109,7 +112,7 @@ pub const ALL: &[Group] = &[
         id: "E",
         title: "One tensor of 64 KiB out of 101, in files of 10 MB and of 10 GB",
         repeats: QUICK,
-        writes: false,
+        rounds: 1,
         subjects: &[
             Subject::ptser("ptser, 10 MB", SPARSE_10_MB, ptser::one_tensor),
             Subject::ptser("ptser, 10 GB", SPARSE_10_GB, ptser::one_tensor),
@@ -125,7 +128,7 @@ pub const ALL: &[Group] = &[
         id: "F",
         title: "1 GiB in 300 tensors, saved",
         repeats: 1,
-        writes: true,
+        rounds: WRITES,
         subjects: &[
             Subject::floor("plain write", LARGE, floor::write),
             Subject::floor("plain write and crc32fast", LARGE, floor::write_with_crc),
@@ -143,7 +146,7 @@ pub const ALL: &[Group] = &[
         id: "G",
         title: "20,000 tensors of 1 to 64 elements, saved",
         repeats: 1,
-        writes: false,
+        rounds: 1,
         subjects: &[
             Subject::floor("plain write", MANY, floor::write),
             Subject::ptser("ptser from candle", MANY, ptser::save),
@@ -156,7 +159,7 @@ pub const ALL: &[Group] = &[
         id: "H",
         title: "1 GiB from .pt to .safetensors",
         repeats: 1,
-        writes: true,
+        rounds: WRITES,
         subjects: &[
             Subject::floor("plain write", LARGE, floor::write),
             Subject::floor("plain write, on the disk", LARGE, floor::write_durably),
@@ -170,7 +173,7 @@ pub const ALL: &[Group] = &[
         id: "I",
         title: "Growth: names, types and shapes, by the number of tensors",
         repeats: 1,
-        writes: false,
+        rounds: 1,
         subjects: &[
             Subject::ptser("ptser, 20,000", MANY, ptser::metadata),
             Subject::ptser("ptser, 100,000", Fixture::Many(100_000), ptser::metadata),

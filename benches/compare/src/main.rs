@@ -50,7 +50,9 @@ fn one(group: &str, subject: &str, file: &Path, out: &Path) -> Outcome<ExitCode>
     let group = groups::ALL.iter().find(|each| each.id == group).ok_or("no such group")?;
     let subject = group.subjects.iter().find(|each| each.name == subject).ok_or("no such subject")?;
     let How::Here(work) = subject.how else { return Err("peer.py measures this subject".into()) };
-    println!("{}", work(&Job { file, out, tensors: subject.fixture.tensors() })?);
+    for sample in work(&Job { file, out, tensors: subject.fixture.tensors(), rounds: group.rounds })? {
+        println!("{sample}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,4 +1,4 @@
-//! One measurement in this process: the time that something takes, and the memory.
+//! A measurement in this process: the time that something takes, and the memory.
 
 use std::fmt;
 use std::fs;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, sync};
 
 use crate::Outcome;
 
@@ -20,6 +20,8 @@ pub struct Job<'j> {
     pub out: &'j Path,
     /// How many tensors are in the file.
     pub tensors: usize,
+    /// How often the work is done. Of several, the first time is not looked at.
+    pub rounds: usize,
 }
 
 /// What was measured.
@@ -38,7 +40,22 @@ pub struct Sample {
 ///
 /// Named as it is for valgrind: see docs/benchmarks.md.
 #[inline(never)]
-pub fn measure<T>(work: impl FnOnce() -> Outcome<(usize, T)>) -> Outcome<Sample> {
+pub fn measure<T>(job: &Job, mut work: impl FnMut() -> Outcome<(usize, T)>) -> Outcome<Vec<Sample>> {
+    let first = once(&mut work)?;
+    if job.rounds == 1 {
+        return Ok(vec![first]);
+    }
+    let rounds = (1..job.rounds).map(|_| {
+        // The next one shall not wait for what the last one wrote.
+        fs::remove_file(job.out)?;
+        sync();
+        // Memory is looked at the first time: later ones find there what the first has left.
+        Ok(Sample { seconds: once(&mut work)?.seconds, ..first })
+    });
+    rounds.collect()
+}
+
+fn once<T>(work: impl FnOnce() -> Outcome<(usize, T)>) -> Outcome<Sample> {
     // The peak starts from here.
     fs::write("/proc/self/clear_refs", "5").ok();
     let (before, anonymous_before) = (memory_mib("VmRSS:"), memory_mib("RssAnon:"));
@@ -48,7 +65,7 @@ pub fn measure<T>(work: impl FnOnce() -> Outcome<(usize, T)>) -> Outcome<Sample>
     let peak_mib = (memory_mib("VmHWM:") - before).max(0.0);
     let anonymous_mib = Some((memory_mib("RssAnon:") - anonymous_before).max(0.0));
     // What it takes to give memory back is not measured.
-    std::mem::forget(black_box(kept));
+    drop(black_box(kept));
     Ok(Sample { seconds, peak_mib, anonymous_mib, tensors })
 }
 

@@ -63,7 +63,7 @@ impl<'a> Turns<'a> {
             for (file, row) in rows.iter_mut().filter(|(_, row)| row.failure.is_none()) {
                 eprintln!("{} {run}: {}", group.id, row.subject.name);
                 match self.one(group, row.subject, file) {
-                    Ok(sample) => row.samples.push(sample),
+                    Ok(samples) => row.samples.extend(samples),
                     Err(error) => row.failure = Some(format!("failed: {error}")),
                 }
             }
@@ -77,21 +77,12 @@ impl<'a> Turns<'a> {
         is_absent.then(|| "not measured: PyTorch was not there".to_owned())
     }
 
-    fn one(&self, group: &Group, subject: &Subject, file: &Path) -> Outcome<Sample> {
-        // A virtual machine may have given free memory back to its host, and waits for it when it is used again: the
-        // first of two finds that out, and is not looked at.
-        if group.writes {
-            self.run(group, subject, file)?;
-        }
-        self.run(group, subject, file)
-    }
-
-    fn run(&self, group: &Group, subject: &Subject, file: &Path) -> Outcome<Sample> {
+    fn one(&self, group: &Group, subject: &Subject, file: &Path) -> Outcome<Vec<Sample>> {
         let out = self.arguments.folder.join("written");
         let mut command = match (subject.how, &self.python) {
             (How::Torch(work), Some(python)) => {
                 let mut command = Command::new(python);
-                command.args([PEER, work]);
+                command.args([PEER, work, &group.rounds.to_string()]);
                 command
             }
             _ => {
@@ -105,10 +96,11 @@ impl<'a> Turns<'a> {
             // The next one shall not wait for what this one wrote.
             sync();
         }
-        let sample: Sample = text(&output?)?.parse()?;
-        match (sample.tensors, subject.fixture.tensors()) {
-            (found, expected) if found == expected => Ok(sample),
-            (found, expected) => Err(format!("{found} tensors of {expected}").into()),
+        let samples = text(&output?)?.lines().map(str::parse).collect::<Outcome<Vec<Sample>>>()?;
+        let expected = subject.fixture.tensors();
+        match samples.iter().find(|sample| sample.tensors != expected) {
+            None => Ok(samples),
+            Some(sample) => Err(format!("{} tensors of {expected}", sample.tensors).into()),
         }
     }
 }

@@ -15,25 +15,25 @@ const PIECE: usize = 1 << 20;
 const END: usize = 56 + 20 + 22;
 
 /// A plain copy out of a mapping.
-pub fn memcpy(job: &Job) -> Outcome<Sample> {
-    measure(|| Ok((job.tensors, map(&File::open(job.file)?)?.to_vec())))
+pub fn memcpy(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || Ok((job.tensors, map(&File::open(job.file)?)?.to_vec())))
 }
 
-pub fn read(job: &Job) -> Outcome<Sample> {
-    measure(|| Ok((job.tensors, fs::read(job.file)?)))
+pub fn read(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || Ok((job.tensors, fs::read(job.file)?)))
 }
 
-pub fn pread(job: &Job) -> Outcome<Sample> {
+pub fn pread(job: &Job) -> Outcome<Vec<Sample>> {
     pread_by(1, job)
 }
 
-pub fn pread_by_two(job: &Job) -> Outcome<Sample> {
+pub fn pread_by_two(job: &Job) -> Outcome<Vec<Sample>> {
     pread_by(2, job)
 }
 
 /// Reads into memory for which huge pages are advised.
-fn pread_by(threads: usize, job: &Job) -> Outcome<Sample> {
-    measure(|| {
+fn pread_by(threads: usize, job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let file = File::open(job.file)?;
         let len = usize::try_from(file.metadata()?.len())?;
         let mut memory = MmapOptions::new().len(len).map_anon()?;
@@ -53,8 +53,8 @@ fn pread_by(threads: usize, job: &Job) -> Outcome<Sample> {
 }
 
 /// The archive's directory, walked, and the bytes of its pickle.
-pub fn directory_and_pickle(job: &Job) -> Outcome<Sample> {
-    measure(|| {
+pub fn directory_and_pickle(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let file = File::open(job.file)?;
         let end_at = file.metadata()?.len().checked_sub(END.try_into()?).ok_or("the file is too short")?;
         let mut end = [0; END];
@@ -90,23 +90,23 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> Outcome<u64> {
     Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
-pub fn write(job: &Job) -> Outcome<Sample> {
+pub fn write(job: &Job) -> Outcome<Vec<Sample>> {
     write_with(job, |_| (), false)
 }
 
 /// Waits for the disk, too.
-pub fn write_durably(job: &Job) -> Outcome<Sample> {
+pub fn write_durably(job: &Job) -> Outcome<Vec<Sample>> {
     write_with(job, |_| (), true)
 }
 
-pub fn write_with_crc(job: &Job) -> Outcome<Sample> {
+pub fn write_with_crc(job: &Job) -> Outcome<Vec<Sample>> {
     let mut crc = crc32fast::Hasher::new();
     write_with(job, |piece| crc.update(piece), false)
 }
 
-fn write_with(job: &Job, mut each: impl FnMut(&[u8]), durable: bool) -> Outcome<Sample> {
+fn write_with(job: &Job, mut each: impl FnMut(&[u8]), durable: bool) -> Outcome<Vec<Sample>> {
     let bytes = fs::read(job.file)?;
-    measure(|| {
+    measure(job, || {
         let mut file = File::create(job.out)?;
         for piece in bytes.chunks(PIECE) {
             each(piece);

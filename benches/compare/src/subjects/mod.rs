@@ -31,7 +31,7 @@ pub enum Side {
 #[derive(Clone, Copy)]
 pub enum How {
     /// By this program, in another process.
-    Here(fn(&Job) -> Outcome<Sample>),
+    Here(fn(&Job) -> Outcome<Vec<Sample>>),
     /// By peer.py, which knows this word.
     Torch(&'static str),
 }
@@ -40,15 +40,15 @@ pub enum How {
 pub const PROBE: &str = "probe";
 
 impl Subject {
-    pub const fn floor(name: &'static str, fixture: Fixture, work: fn(&Job) -> Outcome<Sample>) -> Self {
+    pub const fn floor(name: &'static str, fixture: Fixture, work: fn(&Job) -> Outcome<Vec<Sample>>) -> Self {
         Self { name, side: Side::Floor, fixture, how: How::Here(work) }
     }
 
-    pub const fn ptser(name: &'static str, fixture: Fixture, work: fn(&Job) -> Outcome<Sample>) -> Self {
+    pub const fn ptser(name: &'static str, fixture: Fixture, work: fn(&Job) -> Outcome<Vec<Sample>>) -> Self {
         Self { name, side: Side::Ptser, fixture, how: How::Here(work) }
     }
 
-    pub const fn peer(name: &'static str, fixture: Fixture, work: fn(&Job) -> Outcome<Sample>) -> Self {
+    pub const fn peer(name: &'static str, fixture: Fixture, work: fn(&Job) -> Outcome<Vec<Sample>>) -> Self {
         Self { name, side: Side::Peer, fixture, how: How::Here(work) }
     }
 

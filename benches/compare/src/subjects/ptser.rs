@@ -19,29 +19,30 @@ use crate::sample::{Job, Sample, measure, on_one_core};
 /// Where the program `ptser` is, which the command that compares has built.
 pub const CLI: &str = "PTSER_CLI";
 
-pub fn load(job: &Job) -> Outcome<Sample> {
-    load_with(LoadOptions::new(), job)
+pub fn load(job: &Job) -> Outcome<Vec<Sample>> {
+    load_with(&LoadOptions::new(), job)
 }
 
-pub fn load_on_one_core(job: &Job) -> Outcome<Sample> {
+pub fn load_on_one_core(job: &Job) -> Outcome<Vec<Sample>> {
     on_one_core()?;
     load(job)
 }
 
-pub fn load_verified(job: &Job) -> Outcome<Sample> {
-    load_with(LoadOptions::new().verify_crc(true), job)
+pub fn load_verified(job: &Job) -> Outcome<Vec<Sample>> {
+    load_with(&LoadOptions::new().verify_crc(true), job)
 }
 
-fn load_with(options: LoadOptions, job: &Job) -> Outcome<Sample> {
-    measure(|| {
-        let tensors = PtOptions::new().load_options(options).open(job.file)?.load_all(&Device::Cpu)?;
+fn load_with(options: &LoadOptions, job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
+        let tensors =
+            PtOptions::new().load_options(options.clone()).open(job.file)?.load_all(&Device::Cpu)?;
         Ok((tensors.len(), tensors))
     })
 }
 
 /// The bytes of every tensor, in the pages of the file.
-pub fn views(job: &Job) -> Outcome<Sample> {
-    measure(|| {
+pub fn views(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let checkpoint = LoadOptions::new().mmap(true).open(job.file)?;
         let mut tensors = 0;
         for (name, tensor) in checkpoint.tensors() {
@@ -60,8 +61,8 @@ fn lent<'t>(name: &str, tensor: &'t Tensor) -> Outcome<&'t [u8]> {
 }
 
 /// Names, types and shapes.
-pub fn metadata(job: &Job) -> Outcome<Sample> {
-    measure(|| {
+pub fn metadata(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let checkpoint = Checkpoint::open(job.file)?;
         let tensors = checkpoint.tensors().map(|(name, tensor)| {
             std::hint::black_box((name, tensor.dtype(), tensor.shape()));
@@ -70,34 +71,34 @@ pub fn metadata(job: &Job) -> Outcome<Sample> {
     })
 }
 
-pub fn one_tensor(job: &Job) -> Outcome<Sample> {
-    measure(|| {
+pub fn one_tensor(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let checkpoint = Checkpoint::open(job.file)?;
         let bytes = checkpoint.tensor(PROBE)?.to_contiguous()?.into_owned();
         Ok((checkpoint.tensors().count(), bytes))
     })
 }
 
-pub fn save(job: &Job) -> Outcome<Sample> {
+pub fn save(job: &Job) -> Outcome<Vec<Sample>> {
     save_with(&SaveOptions::new().durable(false), job)
 }
 
-pub fn save_without_crc(job: &Job) -> Outcome<Sample> {
+pub fn save_without_crc(job: &Job) -> Outcome<Vec<Sample>> {
     save_with(&SaveOptions::new().durable(false).crc32(false), job)
 }
 
-pub fn save_durably(job: &Job) -> Outcome<Sample> {
+pub fn save_durably(job: &Job) -> Outcome<Vec<Sample>> {
     save_with(&SaveOptions::new(), job)
 }
 
-fn save_with(options: &SaveOptions, job: &Job) -> Outcome<Sample> {
+fn save_with(options: &SaveOptions, job: &Job) -> Outcome<Vec<Sample>> {
     let tensors = ptser::candle::load(job.file, &Device::Cpu)?;
-    measure(|| Ok((tensors.len(), ptser::candle::save_with(options, &tensors, job.out)?)))
+    measure(job, || Ok((tensors.len(), ptser::candle::save_with(options, &tensors, job.out)?)))
 }
 
 /// A safetensors file, written by the crate of that name from the pages of the checkpoint.
-pub fn to_safetensors(job: &Job) -> Outcome<Sample> {
-    measure(|| {
+pub fn to_safetensors(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let checkpoint = LoadOptions::new().mmap(true).open(job.file)?;
         let views = checkpoint.tensors().map(|(name, tensor)| match tensor.dtype() {
             DType::Float32 => {
@@ -113,18 +114,21 @@ pub fn to_safetensors(job: &Job) -> Outcome<Sample> {
 }
 
 /// `ptser convert`, its own start included.
-pub fn convert(job: &Job) -> Outcome<Sample> {
+pub fn convert(job: &Job) -> Outcome<Vec<Sample>> {
     let program = std::env::var_os(CLI).ok_or("the program ptser was not built")?;
-    let out = job.out.with_extension("safetensors");
-    let sample = measure(|| {
-        let output = Command::new(program).arg("convert").args([job.file, out.as_path()]).output()?;
+    let job = &Job { out: &job.out.with_extension("safetensors"), ..*job };
+    let mut samples = measure(job, || {
+        let output = Command::new(&program).arg("convert").args([job.file, job.out]).output()?;
         match output.status.success() {
             true => Ok((0, ())),
             false => Err(String::from_utf8_lossy(&output.stderr).into()),
         }
     })?;
     let peak = f64::from(i32::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())?) / 1024.0;
-    let tensors = safetensors::SafeTensors::deserialize(&super::floor::map(&File::open(&out)?)?)?.len();
-    std::fs::remove_file(out)?;
-    Ok(Sample { peak_mib: peak, anonymous_mib: None, tensors, ..sample })
+    let tensors = safetensors::SafeTensors::deserialize(&super::floor::map(&File::open(job.out)?)?)?.len();
+    std::fs::remove_file(job.out)?;
+    for sample in &mut samples {
+        *sample = Sample { peak_mib: peak, anonymous_mib: None, tensors, ..*sample };
+    }
+    Ok(samples)
 }

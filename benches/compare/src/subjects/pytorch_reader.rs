@@ -6,17 +6,17 @@ use super::PROBE;
 use crate::Outcome;
 use crate::sample::{Job, Sample, measure};
 
-pub fn load(job: &Job) -> Outcome<Sample> {
+pub fn load(job: &Job) -> Outcome<Vec<Sample>> {
     load_by(1, job)
 }
 
-pub fn load_by_two(job: &Job) -> Outcome<Sample> {
+pub fn load_by_two(job: &Job) -> Outcome<Vec<Sample>> {
     load_by(2, job)
 }
 
 /// The bytes of every tensor; the reader has no threads of its own.
-fn load_by(threads: usize, job: &Job) -> Outcome<Sample> {
-    measure(|| {
+fn load_by(threads: usize, job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let reader = PytorchReader::new(job.file)?;
         // The largest first, dealt out in turns.
         let mut tensors: Vec<&Tensor> = reader.tensors().values().collect();
@@ -32,8 +32,8 @@ fn load_by(threads: usize, job: &Job) -> Outcome<Sample> {
     })
 }
 
-pub fn metadata(job: &Job) -> Outcome<Sample> {
-    measure(|| {
+pub fn metadata(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let reader = PytorchReader::new(job.file)?;
         let tensors = reader.tensors().values().map(|tensor| {
             std::hint::black_box((&tensor.name, tensor.dtype(), tensor.shape()));
@@ -42,8 +42,8 @@ pub fn metadata(job: &Job) -> Outcome<Sample> {
     })
 }
 
-pub fn one_tensor(job: &Job) -> Outcome<Sample> {
-    measure(|| {
+pub fn one_tensor(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let reader = PytorchReader::new(job.file)?;
         let bytes = reader.get(PROBE).ok_or("the tensor is missing")?.read()?;
         Ok((reader.len(), bytes))

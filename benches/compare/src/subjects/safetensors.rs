@@ -8,8 +8,8 @@ use super::floor::map;
 use crate::Outcome;
 use crate::sample::{Job, Sample, measure};
 
-pub fn load(job: &Job) -> Outcome<Sample> {
-    measure(|| {
+pub fn load(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let map = map(&File::open(job.file)?)?;
         let file = SafeTensors::deserialize(&map)?;
         let tensors: Vec<(String, Vec<u8>)> =
@@ -19,8 +19,8 @@ pub fn load(job: &Job) -> Outcome<Sample> {
 }
 
 /// The bytes of every tensor in the pages of the file, and with them names, types and shapes.
-pub fn views(job: &Job) -> Outcome<Sample> {
-    measure(|| {
+pub fn views(job: &Job) -> Outcome<Vec<Sample>> {
+    measure(job, || {
         let map = map(&File::open(job.file)?)?;
         let file = SafeTensors::deserialize(&map)?;
         let tensors = file.iter().map(|(name, view)| {
@@ -30,8 +30,8 @@ pub fn views(job: &Job) -> Outcome<Sample> {
     })
 }
 
-pub fn save(job: &Job) -> Outcome<Sample> {
+pub fn save(job: &Job) -> Outcome<Vec<Sample>> {
     let bytes = fs::read(job.file)?;
     let file = SafeTensors::deserialize(&bytes)?;
-    measure(|| Ok((file.len(), safetensors::serialize_to_file(file.tensors(), None, job.out)?)))
+    measure(job, || Ok((file.len(), safetensors::serialize_to_file(file.tensors(), None, job.out)?)))
 }
