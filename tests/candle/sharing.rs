@@ -110,6 +110,23 @@ fn a_negated_view_and_a_plain_one_of_the_same_place_keep_apart() {
 }
 
 #[test]
+fn a_negated_view_under_several_names_is_worked_out_once() {
+    let small = PtOptions::new().only(|name| !name.starts_with("large"));
+    let loaded = small.open(path("candle/lazy.pt")).unwrap().load_all(&Device::Cpu).unwrap();
+    let [one, same, equal] = ["one", "same", "equal"].map(|name| loaded.get(name).unwrap());
+    assert_eq!(equal.to_vec1::<f32>().unwrap(), [-2.0, -4.0]);
+    assert_eq!([storage(same), storage(equal)], [storage(one); 2]);
+    assert_eq!(loaded.report().notes().count(), 3);
+}
+
+#[test]
+fn negated_views_that_are_large_together_are_refused_before_they_are_worked_out() {
+    let pt = PtOptions::new().open(path("candle/lazy.pt")).unwrap();
+    let error = pt.load_all(&Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("expanded_bytes"), "{error}");
+}
+
+#[test]
 fn a_storage_under_two_types_is_two_in_candle_and_said_so() {
     let loaded = ptser::candle::load(path("candle/two_types.pt"), &Device::Cpu).unwrap();
     let notes: Vec<&str> = loaded.report().notes().map(|note| note.name.as_str()).collect();

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
-use ptser::SaveOptions;
 use ptser::candle::{Alias, PtOptions, PtTensors, VarMapExt, VarsError, named_vars};
+use ptser::{Location, SaveOptions, StateDict, Storage};
 
 use crate::fixtures::{bytes, expected, path, sha256};
 
@@ -186,6 +186,23 @@ fn views_become_variables_with_memory_of_their_own() {
     let first = vars.data().lock().unwrap()["first"].clone();
     first.set(&Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap()).unwrap();
     assert_eq!(numbers(&vars, "base")[..4], [0.0, 1.0, 2.0, 3.0]);
+}
+
+/// In candle it is a view that takes no memory; a variable would hold 16 TiB.
+#[test]
+fn an_expanded_view_that_is_too_large_for_a_variable_is_refused() {
+    let storage = Storage::from_bytes(Some(ptser::DType::Float32), Location::cpu(), vec![0; 4]);
+    let tensor =
+        |count| ptser::Tensor::view(storage.clone(), ptser::DType::Float32, [count], [0], 0).unwrap();
+    let pt = |count| {
+        let state_dict = StateDict::from_iter([("expanded", tensor(count))]);
+        PtOptions::new().from_bytes(SaveOptions::new().to_bytes(&state_dict).unwrap()).unwrap()
+    };
+    assert_eq!(pt(1 << 42).load_all(&Device::Cpu).unwrap().get("expanded").unwrap().dims(), [1 << 42]);
+    let error = pt(1 << 42).to_vars(&Device::Cpu).err().unwrap();
+    assert!(matches!(error, VarsError::Read(_)) && error.to_string().contains("expanded_bytes"), "{error}");
+    let (vars, _) = pt(5).to_vars(&Device::Cpu).unwrap();
+    assert_eq!(numbers(&vars, "expanded"), [0.0; 5]);
 }
 
 /// The header of one record is not its own: the other variable is not set either.

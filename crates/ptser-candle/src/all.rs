@@ -9,12 +9,13 @@ use ptser_core::{Names, ReadAhead};
 use rayon::prelude::*;
 
 use crate::base::{BaseKey, Batch, Located};
+use crate::error::about;
 use crate::fill::HugePages;
 use crate::loaded::Loaded;
-use crate::make::{Base, Made, Wanted};
+use crate::make::{Base, COPY_BEYOND, Made, Wanted};
 use crate::report::Report;
 use crate::shared::ViewKey;
-use crate::tensors::view_key;
+use crate::tensors::{ViewOf, view_key, view_of};
 
 /// Reads all that are wanted, each storage once; their names are these, in the same order.
 ///
@@ -37,12 +38,14 @@ pub(crate) fn load<'w>(
         // One after the other where each passes through the host on its way to a device, which copies the last meanwhile.
         _ => HashMap::new(),
     };
-    let mut loading = Loading { pages, device, bases, made: HashMap::new(), batch: Batch::default() };
+    let (made, alone) = (HashMap::new(), HashMap::new());
+    let (gathered, batch) = (Gathered::default(), Batch::default());
+    let mut loading = Loading { pages, device, bases, made, alone, gathered, batch };
     let mut tensors = Vec::with_capacity(wanted.len());
     let mut report = Report::default();
     for one in wanted {
         let one = one?;
-        let Made { tensor, changes } = loading.make(&one)?;
+        let Made { tensor, changes, .. } = loading.make(&one)?;
         changes.into_iter().for_each(|change| report.add(one.name, change));
         tensors.push(tensor);
     }
@@ -74,15 +77,20 @@ struct Loading<'l> {
     bases: HashMap<BaseKey, Base>,
     /// Views of storages that several tensors view: equal ones are one tensor.
     made: HashMap<(BaseKey, ViewKey), Made>,
+    /// Likewise what is made by itself.
+    alone: HashMap<ViewOf, Made>,
+    gathered: Gathered,
     batch: Batch,
 }
 
 impl Loading<'_> {
     fn make(&mut self, one: &Wanted<'_>) -> Result<Made> {
-        let Some(located) = one.located() else { return one.alone(self.device) };
+        let Some(located) = one.located() else { return self.alone(one) };
         let key = located.key();
         if one.views() < 2 {
-            return one.view(located, &self.base(one, located)?);
+            let made = one.view(located, &self.base(one, located)?)?;
+            self.gathered.add(one, located, made.gathered)?;
+            return Ok(made);
         }
         let view_key = (key, view_key(one.tensor, located));
         if let Some(same) = self.made.get(&view_key) {
@@ -90,8 +98,21 @@ impl Loading<'_> {
         }
         let base = self.base(one, located)?;
         let made = one.view(located, &base)?;
+        self.gathered.add(one, located, made.gathered)?;
         self.bases.insert(key, base);
         self.made.insert(view_key, made.clone());
+        Ok(made)
+    }
+
+    fn alone(&mut self, one: &Wanted<'_>) -> Result<Made> {
+        let view = view_of(one.tensor);
+        if let Some(same) = view.as_ref().and_then(|view| self.alone.get(view)) {
+            return Ok(same.clone());
+        }
+        let made = one.alone(self.device)?;
+        if let Some(view) = view {
+            self.alone.insert(view, made.clone());
+        }
         Ok(made)
     }
 
@@ -100,5 +121,66 @@ impl Loading<'_> {
             Some(base) => Ok(base.clone()),
             None => one.base(located, self.pages, Some(&mut self.batch), self.device),
         }
+    }
+}
+
+/// What was copied because candle has no such view.
+#[derive(Default)]
+struct Gathered {
+    /// Those it was copied from, and their bytes.
+    storages: HashSet<BaseKey>,
+    held: u64,
+    copied: u64,
+}
+
+impl Gathered {
+    /// Counts a copy of so many bytes.
+    ///
+    /// # Errors
+    /// Copies that are out of proportion to their storages together: a small file may ask for many.
+    fn add(&mut self, one: &Wanted<'_>, located: Located<'_>, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        if self.storages.insert(located.key()) {
+            self.held = self.held.saturating_add(located.storage.nbytes());
+        }
+        let number = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.copied = self.copied.saturating_add(number(bytes));
+        if self.copied.saturating_sub(self.held.saturating_mul(16)) <= number(COPY_BEYOND) {
+            return Ok(());
+        }
+        let what =
+            "candle cannot have it as a view, and with what was copied before, its copy is out of proportion";
+        Err(about(
+            one.name,
+            format!("{what}: leave tensors out with PtOptions::only, or load them one by one"),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Conversions;
+    use ptser_core::{DType, Location, Storage, Tensor};
+
+    #[test]
+    fn copies_are_counted_together() {
+        let storage = |bytes: usize| Storage::from_bytes(None, Location::cpu(), vec![0_u8; bytes]);
+        let tensor = |storage| Tensor::contiguous(storage, DType::UInt8, [1]).unwrap();
+        let (one, other) = (tensor(storage(1 << 10)), tensor(storage(1 << 20)));
+        let mut gathered = Gathered::default();
+        let mut add = |tensor: &Tensor, bytes| {
+            let wanted = Wanted::of("windows", tensor, None, Conversions::default()).unwrap();
+            gathered.add(&wanted, wanted.located().unwrap(), bytes)
+        };
+        // Each storage allows sixteen times its bytes, however often it is copied from.
+        add(&one, COPY_BEYOND).unwrap();
+        add(&one, 16 << 10).unwrap();
+        let error = add(&one, 1).unwrap_err().to_string();
+        assert!(error.contains("windows") && error.contains("out of proportion"), "{error}");
+        add(&other, 1 << 20).unwrap();
+        add(&one, 15 << 20).unwrap_err();
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Base {
 pub(crate) struct Made {
     pub(crate) tensor: Tensor,
     pub(crate) changes: Vec<Change>,
+    /// Bytes of a copy that was made because candle has no such view.
+    pub(crate) gathered: usize,
 }
 
 /// One tensor of a state dict, and the type that is to be made of it.
@@ -41,8 +43,8 @@ pub(crate) struct Wanted<'w> {
     used: Option<&'w Use>,
 }
 
-/// Bytes that a copied view may take beyond its storage's own.
-const COPY_BEYOND: usize = 4 << 30;
+/// Bytes that copied views may take beyond their storages' own.
+pub(crate) const COPY_BEYOND: usize = 4 << 30;
 
 impl<'w> Wanted<'w> {
     /// What can be made of a tensor.
@@ -172,7 +174,7 @@ impl<'w> Wanted<'w> {
             );
         }
         if base.is_view {
-            return Ok(Made { tensor: base.tensor.clone(), changes });
+            return Ok(Made { tensor: base.tensor.clone(), changes, gathered: 0 });
         }
         let shape = self.dims();
         // A view without elements may begin anywhere, also before the window.
@@ -183,18 +185,19 @@ impl<'w> Wanted<'w> {
         };
         let in_tensor = |error: candle_core::Error| about(self.name, error);
         if let Some(tensor) = view::as_strided(&base.tensor, &shape, &stride, first).map_err(in_tensor)? {
-            return Ok(Made { tensor, changes });
+            return Ok(Made { tensor, changes, gathered: 0 });
         }
         let wanted =
             view::distinct(&shape, &stride).and_then(|count| count.checked_mul(self.dtype().size_in_bytes()));
         let held = base.tensor.elem_count().saturating_mul(self.dtype().size_in_bytes());
-        if wanted.is_none_or(|wanted| wanted > held.saturating_add(COPY_BEYOND)) {
+        let Some(gathered) = wanted.filter(|&wanted| wanted <= held.saturating_add(COPY_BEYOND)) else {
             let what =
                 "candle cannot have it as a view, and its overlapping windows are too large for a copy";
             return Err(about(self.name, format!("{what}: read it from ptser::Checkpoint")));
-        }
+        };
         changes.push(self.copied("candle has no chain of views that leads to this one"));
-        Ok(Made { tensor: view::copy(&base.tensor, &shape, &stride, first).map_err(in_tensor)?, changes })
+        let tensor = view::copy(&base.tensor, &shape, &stride, first).map_err(in_tensor)?;
+        Ok(Made { tensor, changes, gathered })
     }
 
     /// Makes a tensor by itself: a conjugate or a negative, or one without elements.
@@ -204,7 +207,7 @@ impl<'w> Wanted<'w> {
                 return Err(about(self.name, "it has no storage"));
             }
             let tensor = Tensor::zeros(&*self.dims(), self.dtype(), device)?;
-            return Ok(Made { tensor, changes: self.conversions() });
+            return Ok(Made { tensor, changes: self.conversions(), gathered: 0 });
         }
         if self.target.means != Means::Same && self.target.lanes == 1 {
             let what = "candle cannot convert a lazy negative of this type: save it with resolve_neg()";
@@ -216,7 +219,7 @@ impl<'w> Wanted<'w> {
         drop(bytes);
         let mut changes = self.conversions();
         changes.push(self.copied("candle has no lazy conjugates and negatives"));
-        Ok(Made { tensor: convert(tensor, self.cast)?.to_device(device)?, changes })
+        Ok(Made { tensor: convert(tensor, self.cast)?.to_device(device)?, changes, gathered: 0 })
     }
 
     /// The conversion that the caller did not ask for.

@@ -71,10 +71,9 @@ pub fn to_state_dict(tensors: impl NamedTensors) -> Result<StateDict> {
     let mut state_dict = StateDict::with_capacity(named.len());
     for (name, tensor) in named {
         let described = shared.describe(&tensor).map_err(|error| wrap(error.in_tensor(&name)))?;
-        if state_dict.find(&name).is_some() {
+        if state_dict.insert(name.as_str(), described).is_some() {
             return Err(about(&name, "there are two of this name"));
         }
-        state_dict.insert(name, described);
     }
     Ok(state_dict)
 }

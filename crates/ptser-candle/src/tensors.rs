@@ -7,8 +7,9 @@ use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use ptser_core::{StateDict, Tensor as Described};
 
 use crate::all;
-use crate::base::{Located, Uses};
+use crate::base::{BaseKey, Located, Uses};
 use crate::dtype::Conversions;
+use crate::error::wrap;
 use crate::fill::HugePages;
 use crate::loaded::Loaded;
 use crate::make::{Base, Wanted};
@@ -126,9 +127,13 @@ impl PtTensors {
     /// Reads all tensors: each storage once, several at a time.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get), and lazy conjugates and negatives that are
+    /// [out of proportion](StateDict::check_views) once they are worked out.
     pub fn load_all(&self, device: &Device) -> Result<Loaded> {
         let Inner { state_dict, uses, conversions, pages, .. } = &*self.0;
+        let lazy = state_dict.iter().filter(|(_, tensor)| tensor.is_conj() || tensor.is_neg());
+        let lazy: StateDict = lazy.map(|(name, tensor)| (name, tensor.clone())).collect();
+        lazy.check_views().map_err(wrap)?;
         let wanted = state_dict.iter().enumerate().map(|(place, (name, tensor))| {
             Ok(Wanted::of(name, tensor, None, *conversions)?.among(uses.at(place)))
         });
@@ -210,6 +215,15 @@ impl std::fmt::Debug for PtTensors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "PtTensors({} tensors)", self.0.state_dict.len())
     }
+}
+
+/// Where a tensor lies and how: those of which this is equal are one tensor.
+pub(crate) type ViewOf = (BaseKey, ViewKey, bool, bool);
+
+/// The same of a tensor that has elements.
+pub(crate) fn view_of(tensor: &Described) -> Option<ViewOf> {
+    let located = Located::of(tensor).filter(|_| tensor.numel() > 0)?;
+    Some((located.key(), view_key(tensor, located), tensor.is_conj(), tensor.is_neg()))
 }
 
 pub(crate) fn view_key(tensor: &Described, located: Located<'_>) -> ViewKey {

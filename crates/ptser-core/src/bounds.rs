@@ -1,11 +1,15 @@
-//! Whether a view fits its storage. Knows storages and tensors, and not where they come from.
+//! Whether a view fits its storage, and copies of many are in proportion to theirs. Knows storages and tensors, and not
+//! where they come from.
+
+use std::collections::HashSet;
 
 use crate::dtype::DType;
 use crate::error::{Error, Reason, Result};
 use crate::layout;
+use crate::limits;
 use crate::sizes::Sizes;
 use crate::storage::Storage;
-use crate::tensor::Fields;
+use crate::tensor::{Fields, Tensor};
 
 /// A tensor of a shape, not yet a view of anything.
 pub(crate) fn shaped(dtype: DType, shape: Sizes, stride: Sizes) -> Result<Fields> {
@@ -45,6 +49,31 @@ pub(crate) fn check_inside(
         storage.nbytes()
     ))
     .into())
+}
+
+/// Checks what copies of all of these take together, where equal views are copied once: no more than sixteen times what
+/// is stored, and so many bytes.
+pub(crate) fn check_copies<'t>(
+    tensors: impl Iterator<Item = &'t Tensor>,
+    stored: u64,
+    beyond: u64,
+) -> Result<()> {
+    let mut views = HashSet::new();
+    let mut copied = 0_u64;
+    for tensor in tensors {
+        let Some(storage) = tensor.storage() else { continue };
+        let view = (storage.id(), tensor.dtype(), tensor.shape(), tensor.stride(), tensor.storage_offset());
+        if views.insert(view) {
+            copied = copied.saturating_add(u64::try_from(tensor.nbytes()).unwrap_or(u64::MAX));
+        }
+    }
+    let found = copied.saturating_sub(stored.saturating_mul(16));
+    limits::check(
+        "what all views take beyond sixteen times their storages, in bytes,",
+        "expanded_bytes",
+        found,
+        beyond,
+    )
 }
 
 /// Checks a view against its storage, and that its elements can be counted.

@@ -1,14 +1,14 @@
 //! A checkpoint that is open: what it holds, and where that lies.
 
-use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use crate::backend::{MapLocation, Registry, Restored};
+use crate::bounds::check_copies;
 use crate::byte_order::ByteOrder;
 use crate::document::Document;
 use crate::error::{Error, Reason, Result};
 use crate::format::{Container, Format, Opened, ZipFile};
-use crate::limits::{self, Limits};
+use crate::limits::Limits;
 use crate::listing::{Entry, Listing};
 use crate::module;
 use crate::state_dict::{self, StateDict};
@@ -204,20 +204,8 @@ impl Checkpoint {
     /// `LimitExceeded` where they take more than sixteen times their storages and
     /// [`Limits::expanded_bytes`] together. The same view of the same bytes counts once.
     pub fn check_views(&self) -> Result<()> {
-        let mut views = HashSet::new();
-        let mut copied = 0_u64;
-        for tensor in self.entries().filter_map(Entry::tensor) {
-            let Some(storage) = tensor.storage() else { continue };
-            let view =
-                (storage.id(), tensor.dtype(), tensor.shape(), tensor.stride(), tensor.storage_offset());
-            if views.insert(view) {
-                copied = copied.saturating_add(u64::try_from(tensor.nbytes()).unwrap_or(u64::MAX));
-            }
-        }
         let stored = self.storages().iter().map(Storage::nbytes).fold(0, u64::saturating_add);
-        let beyond = copied.saturating_sub(stored.saturating_mul(16));
-        let what = "what all views take beyond sixteen times their storages, in bytes,";
-        limits::check(what, "expanded_bytes", beyond, self.limits.expanded_bytes)
+        check_copies(self.entries().filter_map(Entry::tensor), stored, self.limits.expanded_bytes)
     }
 
     /// Puts each storage on a device, once however many tensors view it: where the options' `map_location`

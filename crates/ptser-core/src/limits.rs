@@ -113,7 +113,8 @@ impl Limits {
     }
 
     /// Bytes that copying out one expanded view may take beyond its storage's own, and copying out all views beyond
-    /// sixteen times their storages, where [`Checkpoint::check_views`](crate::Checkpoint::check_views) is asked. Default 1 GiB.
+    /// sixteen times their storages, where [`Checkpoint::check_views`](crate::Checkpoint::check_views) or that of
+    /// [`StateDict`](crate::StateDict::check_views) is asked. Default 1 GiB.
     #[must_use]
     pub fn expanded_bytes(mut self, bytes: u64) -> Self {
         self.expanded_bytes = bytes;

@@ -1,7 +1,9 @@
 //! A state dict: tensors by name, in order; and how it is found inside a checkpoint.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::bounds::check_copies;
 use crate::document::Document;
 use crate::dtensor::DTensor;
 use crate::error::{Error, Result};
@@ -90,8 +92,8 @@ impl StateDict {
     }
 
     /// Adds or replaces a tensor.
-    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Option<Tensor> {
-        put(Arc::make_mut(&mut self.names), &mut self.tensors, &name.into(), tensor)
+    pub fn insert(&mut self, name: impl AsRef<str>, tensor: Tensor) -> Option<Tensor> {
+        put(Arc::make_mut(&mut self.names), &mut self.tensors, name.as_ref(), tensor)
     }
 
     /// The same tensors under other names, such as without a `module.` in front.
@@ -114,6 +116,25 @@ impl StateDict {
     /// The names nearest to one that is not there: typing errors, a prefix more or less.
     pub fn nearest(&self, name: &str) -> Vec<&str> {
         suggest::nearest(name, self.names())
+    }
+
+    /// Refuses tensors that are out of proportion once all of them are copied out, as
+    /// [`Checkpoint::check_views`](crate::Checkpoint::check_views) does, over their own storages.
+    ///
+    /// # Errors
+    /// `LimitExceeded`.
+    pub fn check_views(&self) -> Result<()> {
+        let parts = self.tensors.iter().flat_map(|tensor| tensor.parts().map(|(_, part)| part));
+        let tensors = self.tensors.iter().chain(parts);
+        let mut known = HashSet::new();
+        let (mut stored, mut beyond) = (0_u64, 0);
+        for storage in tensors.clone().filter_map(Tensor::storage) {
+            if known.insert(storage.id()) {
+                stored = stored.saturating_add(storage.nbytes());
+                beyond = storage.expanded_bytes().max(beyond);
+            }
+        }
+        check_copies(tensors, stored, beyond)
     }
 
     /// The tensors and arrays of a listing, named by the path from where it began; parts belong to their wholes.
@@ -161,7 +182,7 @@ impl<'s> IntoIterator for &'s StateDict {
     }
 }
 
-impl<S: Into<String>> FromIterator<(S, Tensor)> for StateDict {
+impl<S: AsRef<str>> FromIterator<(S, Tensor)> for StateDict {
     fn from_iter<I: IntoIterator<Item = (S, Tensor)>>(tensors: I) -> Self {
         let tensors = tensors.into_iter();
         let mut state_dict = Self::with_capacity(tensors.size_hint().0);

@@ -340,7 +340,7 @@ impl Tensor {
     }
 
     /// The parts of a sparse, quantized or nested tensor by PyTorch's names, each a tensor of its own.
-    pub fn parts(&self) -> impl Iterator<Item = (Cow<'static, str>, &Self)> {
+    pub fn parts(&self) -> impl Iterator<Item = (Cow<'static, str>, &Self)> + Clone {
         (0..).map_while(|place| self.part(place))
     }
 

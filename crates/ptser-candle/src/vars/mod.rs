@@ -16,7 +16,7 @@ use crate::dtype::Means;
 use crate::fill::HugePages;
 use crate::make::{Wanted, convert};
 use crate::optim::named_vars;
-use crate::tensors::{PtTensors, view_key};
+use crate::tensors::{PtTensors, ViewOf, view_of};
 use crate::view::storage_key;
 
 /// Checkpoints into and out of a `VarMap`.
@@ -186,8 +186,10 @@ impl PtTensors {
     /// otherwise have memory of their own then, and the report says so.
     ///
     /// # Errors
-    /// `Read`.
+    /// `Read`, also for expanded views that are [out of proportion](ptser_core::StateDict::check_views) in memory of
+    /// their own.
     pub fn to_vars(&self, device: &Device) -> Result<(VarMap, VarsReport), VarsError> {
+        self.state_dict().check_views()?;
         let mut report = VarsReport::default();
         let mut by_view: HashMap<ViewOf, &str> = HashMap::new();
         let mut views: HashMap<base::BaseKey, usize> = HashMap::new();
@@ -232,14 +234,6 @@ impl PtTensors {
         vars.data().lock().unwrap_or_else(PoisonError::into_inner).extend(made);
         Ok((vars, report))
     }
-}
-
-/// Where a tensor lies and how: those of which this is equal are one tensor.
-type ViewOf = (base::BaseKey, (Vec<usize>, Vec<usize>, usize), bool, bool);
-
-fn view_of(tensor: &Described) -> Option<ViewOf> {
-    let located = Located::of(tensor).filter(|_| tensor.numel() > 0)?;
-    Some((located.key(), view_key(tensor, located), tensor.is_conj(), tensor.is_neg()))
 }
 
 fn same_values(a: &Described, b: &Described) -> Result<bool, VarsError> {
