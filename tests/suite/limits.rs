@@ -8,6 +8,7 @@ use zip::write::SimpleFileOptions;
 
 use crate::build::{archive, around, call, dict_of, good_pickle, pickle, storage, stream, tensor, text};
 use crate::fixtures;
+use crate::swift::swift;
 
 fn with(limits: Limits, bytes: Vec<u8>) -> Result<Checkpoint, Error> {
     LoadOptions::new().limits(limits).from_bytes(bytes)
@@ -166,9 +167,7 @@ fn so_many_records_are_refused_before_they_are_read() {
     for field in [24, 32] {
         bytes[end + field..end + field + 8].copy_from_slice(&u64::from(u32::MAX).to_le_bytes());
     }
-    let started = std::time::Instant::now();
-    refused(bytes, Limits::default(), "records");
-    assert!(started.elapsed() < std::time::Duration::from_secs(1));
+    swift("refusing", || refused(bytes.clone(), Limits::default(), "records"));
 }
 
 #[test]

@@ -56,6 +56,8 @@ mod stems;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(test)]
+mod swift;
+#[cfg(test)]
 mod torchscript;
 #[cfg(test)]
 #[path = "../support/tree.rs"]
