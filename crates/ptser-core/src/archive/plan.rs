@@ -58,8 +58,11 @@ impl Plan {
         }
         let overflow = || Error::misuse("an archive of more than 2^64 bytes");
         let records = records.into_iter();
-        let mut planned = Vec::with_capacity(records.size_hint().0);
-        let (mut names, mut header_at, mut directory_size) = (String::new(), 0_u64, 0_u64);
+        let count = records.size_hint().0;
+        let mut planned = Vec::with_capacity(count);
+        // `/data/` and six digits, mostly.
+        let mut names = String::with_capacity(root.len().saturating_add(12).saturating_mul(count));
+        let (mut header_at, mut directory_size) = (0_u64, 0_u64);
         for (folder, name, size) in records {
             let name_at = names.len();
             names.extend([root, "/", folder, name]);

@@ -198,8 +198,9 @@ impl Graph {
         Ok((graph, pids))
     }
 
-    /// Makes room for so many nodes, members of tuples, and calls.
-    pub(crate) fn reserve(&mut self, nodes: usize, members: usize, objects: usize) {
+    /// Makes room for so many nodes, members of tuples, calls, and bytes of texts.
+    pub(crate) fn reserve(&mut self, nodes: usize, members: usize, objects: usize, heap: usize) {
+        self.heap.reserve(heap);
         self.nodes.reserve(nodes);
         self.children.reserve(members);
         self.objects.reserve(objects);

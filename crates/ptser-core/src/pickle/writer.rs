@@ -32,8 +32,8 @@ pub(crate) fn write(
         graph,
         protocol,
         unrename,
-        // A node takes about eight bytes, and text and bytes what they are.
-        out: Frames::new(protocol, graph.len().saturating_mul(8).saturating_add(graph.heap.len())),
+        // A node takes about nine bytes, and text and bytes what they are.
+        out: Frames::new(protocol, graph.len().saturating_mul(10).saturating_add(graph.heap.len())),
         memo: vec![None; graph.len()],
         globals: vec![None; graph.symbols().len()],
         next: 0,

@@ -89,10 +89,13 @@ impl Outliner {
         }
     }
 
-    /// Makes room for so many plain tensors, each with a name and a storage of its own.
-    pub(super) fn reserve(&mut self, tensors: usize) {
+    /// Makes room for so many plain tensors in a dict, each with a name and a storage of its own; the names take so many
+    /// bytes.
+    pub(super) fn reserve(&mut self, tensors: usize, names: usize) {
         let times = |count: usize| tensors.saturating_mul(count);
-        self.graph.reserve(times(10), times(14), times(2));
+        // A key has six digits at most, but for a million storages.
+        let heap = times(6).saturating_add(names);
+        self.graph.reserve(times(10), times(14), times(2).saturating_add(1), heap);
         self.storages.reserve(tensors);
         self.by_id.reserve(tensors);
         self.keys.reserve(tensors);

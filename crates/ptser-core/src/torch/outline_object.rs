@@ -40,7 +40,7 @@ pub(crate) fn outline_object(object: &Object, dialect: PidDialect) -> Result<Out
 /// As [`outline_object`].
 pub(crate) fn outline_state_dict(state_dict: &StateDict, dialect: PidDialect) -> Result<Outline> {
     let mut outliner = Outliner::new(Graph::default(), dialect);
-    outliner.reserve(state_dict.len());
+    outliner.reserve(state_dict.len(), state_dict.names().map(str::len).fold(0, usize::saturating_add));
     let mut entries = Vec::with_capacity(state_dict.len().saturating_mul(2));
     for (name, tensor) in state_dict.iter() {
         let is_one = is_always_one(name);
