@@ -15,7 +15,6 @@ use crate::error::{Error, Reason, Result};
 use crate::layout;
 use crate::limits;
 use crate::location::Location;
-use crate::sizes::Sizes;
 use crate::source::zeroed;
 use crate::sparse::IndexRule;
 use crate::storage::{Storage, fill_vec};
@@ -168,25 +167,25 @@ impl Tensor {
     pub fn view(
         storage: Storage,
         dtype: DType,
-        shape: impl Into<Box<[usize]>>,
-        stride: impl Into<Box<[usize]>>,
+        shape: impl AsRef<[usize]>,
+        stride: impl AsRef<[usize]>,
         storage_offset: usize,
     ) -> Result<Self> {
-        let (shape, stride) = (Sizes::from(shape.into()), Sizes::from(stride.into()));
+        let (shape, stride) = (shape.as_ref(), stride.as_ref());
         if shape.len() != stride.len() {
             let (sizes, strides) = (shape.len(), stride.len());
             return Err(Reason::Tensor(format!("{sizes} sizes and {strides} strides")).into());
         }
-        Ok(view_of(storage, dtype, shape, stride, storage_offset)?.into())
+        Ok(view_of(storage, dtype, shape.into(), stride.into(), storage_offset)?.into())
     }
 
     /// A view of a storage from its first element on, in C order.
     ///
     /// # Errors
     /// `Malformed` where it leaves the storage.
-    pub fn contiguous(storage: Storage, dtype: DType, shape: impl Into<Box<[usize]>>) -> Result<Self> {
-        let shape = shape.into();
-        let stride = layout::contiguous_stride(&shape);
+    pub fn contiguous(storage: Storage, dtype: DType, shape: impl AsRef<[usize]>) -> Result<Self> {
+        let shape = shape.as_ref();
+        let stride = layout::contiguous_stride(shape);
         Self::view(storage, dtype, shape, stride, 0)
     }
 
