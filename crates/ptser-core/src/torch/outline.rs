@@ -44,13 +44,18 @@ pub(super) struct Outliner {
     kept: HashSet<String>,
     foreign_keys: bool,
     literals: Literals,
+    /// By full name.
     globals: HashMap<Box<str>, NodeId>,
+    /// Modules and names of the first few, which are asked for again and again.
+    first_globals: Vec<(Box<str>, Box<str>, NodeId)>,
     /// The global that was asked for last.
     full_name: String,
     /// The name of the module of the types of elements.
     dtypes: Option<NodeId>,
     layouts: HashMap<Layout, NodeId>,
     immutable: Immutable,
+    /// Of the tensor before, to be used again.
+    args: Vec<NodeId>,
 }
 
 /// Values that are written often, and that a pickle does not tell from others of the same value: a node each.
@@ -82,10 +87,12 @@ impl Outliner {
             foreign_keys: false,
             literals: Literals::default(),
             globals: HashMap::new(),
+            first_globals: Vec::new(),
             full_name: String::new(),
             dtypes: None,
             layouts: HashMap::new(),
             immutable: Immutable { flags: [None; 2], ints: [None; 256], empty_tuple: None },
+            args: Vec::new(),
         }
     }
 
@@ -114,6 +121,10 @@ impl Outliner {
     }
 
     pub(super) fn global(&mut self, module: &str, name: &str) -> Result<NodeId> {
+        let is_it = |(of, known, _): &&(Box<str>, Box<str>, _)| **known == *name && **of == *module;
+        if let Some((.., id)) = self.first_globals.iter().find(is_it) {
+            return Ok(*id);
+        }
         self.full_name.clear();
         self.full_name.extend([module, ".", name]);
         if let Some(id) = self.globals.get(self.full_name.as_str()) {
@@ -121,6 +132,9 @@ impl Outliner {
         }
         let full = self.full_name.clone();
         let id = self.graph.add_global(module, &full)?;
+        if self.first_globals.len() < 8 {
+            self.first_globals.push((module.into(), name.into(), id));
+        }
         // Classes and functions know their module; that of types of elements CPython looks up, and the name that it
         // finds is a text of its own.
         let module = match known(&full) {
@@ -329,7 +343,9 @@ impl Outliner {
 
     fn plain_tensor(&mut self, tensor: &Tensor, requires_grad: bool) -> Result<NodeId> {
         let (callable, args) = self.rebuild(tensor, requires_grad)?;
-        self.call(callable, &args)
+        let node = self.call(callable, &args)?;
+        self.args = args;
+        Ok(node)
     }
 
     /// The function that rebuilds a tensor, and its arguments.
@@ -374,16 +390,22 @@ impl Outliner {
         Ok((function, args))
     }
 
-    /// Storage, offset, sizes and strides, and room for three more arguments.
+    /// Storage, offset, sizes and strides.
     fn view(&mut self, tensor: &Tensor, class: Option<DType>) -> Result<Vec<NodeId>> {
-        let storage = tensor.storage().cloned();
-        // A tensor without elements may have no storage of its own.
-        let storage =
-            storage.unwrap_or_else(|| Storage::in_memory(class, crate::ByteOrder::NATIVE, Vec::new()));
-        let pid = self.storage(&storage, class, tensor.dtype())?;
+        let none;
+        let storage = match tensor.storage() {
+            Some(storage) => storage,
+            // A tensor without elements may have no storage of its own.
+            None => {
+                none = Storage::in_memory(class, crate::ByteOrder::NATIVE, Vec::new());
+                &none
+            }
+        };
+        let pid = self.storage(storage, class, tensor.dtype())?;
         let offset = self.int(tensor.storage_offset())?;
         let (shape, stride) = (self.ints(tensor.shape())?, self.ints(tensor.stride())?);
-        let mut args = Vec::with_capacity(7);
+        let mut args = std::mem::take(&mut self.args);
+        args.clear();
         args.extend([pid, offset, shape, stride]);
         Ok(args)
     }
