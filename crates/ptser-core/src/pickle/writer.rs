@@ -201,7 +201,7 @@ impl<'g> Writer<'g> {
                 self.out.push_large(op::BYTEARRAY8, &len.to_le_bytes(), bytes);
                 self.memoize(id)?;
             }
-            Node::Tuple(_) => self.tuple(id),
+            Node::Tuple(_) => self.tuple(id)?,
             Node::List(_) => {
                 self.out.push(&[op::EMPTY_LIST]);
                 self.memoize(id)?;
@@ -249,6 +249,28 @@ impl<'g> Writer<'g> {
     /// Leaves values to be saved, the first next.
     fn save_all(&mut self, ids: &[NodeId]) {
         self.tasks.extend(ids.iter().rev().map(|&id| Task::Save(id)));
+    }
+
+    /// Saves those in front that are written at once, and gives what is left.
+    fn save_values(&mut self, ids: &'g [NodeId]) -> Result<&'g [NodeId]> {
+        let values = ids.iter().position(|&id| self.has_parts(id)).unwrap_or(ids.len());
+        let (values, rest) = ids.split_at(values);
+        for &id in values {
+            self.save(id)?;
+        }
+        Ok(rest)
+    }
+
+    /// Whether a value may be written piece by piece.
+    fn has_parts(&self, id: NodeId) -> bool {
+        use Node::{Dict, FrozenSet, List, Object, PersistentId, Set, Tuple, View};
+        match self.graph.node(id) {
+            Tuple(_) | List(_) | Dict(_) | Set(_) | FrozenSet(_) | Object(_) | PersistentId(_) | View(_) => {
+                true
+            }
+            Node::Global(_) => self.protocol >= 4,
+            _ => false,
+        }
     }
 
     // Numbers.
@@ -379,17 +401,22 @@ impl<'g> Writer<'g> {
 
     // Containers.
 
-    fn tuple(&mut self, id: NodeId) {
+    fn tuple(&mut self, id: NodeId) -> Result<()> {
         let members = self.graph.members(id);
         if members.is_empty() {
             self.out.push(&[op::EMPTY_TUPLE]);
-            return;
+            return Ok(());
         }
         if members.len() > 3 {
             self.out.push(&[op::MARK]);
         }
+        let rest = self.save_values(members)?;
+        if rest.is_empty() {
+            return self.end_tuple(id);
+        }
         self.tasks.push(Task::Tuple(id));
-        self.save_all(members);
+        self.save_all(rest);
+        Ok(())
     }
 
     fn end_tuple(&mut self, id: NodeId) -> Result<()> {
