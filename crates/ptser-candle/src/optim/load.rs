@@ -37,6 +37,7 @@ impl Engine {
         let mut next = self.clone();
         // The ids of the state dict, and the places that they are here.
         let mut places: HashMap<i64, usize> = HashMap::new();
+        check_names(&saved)?;
         let entries = entries_of(&saved)?;
         for (place, (group, saved)) in self.groups.iter().zip(saved.into_iter().zip(entries)).enumerate() {
             next.load_group(place, group, saved, &mut places)?;
@@ -185,6 +186,24 @@ impl Engine {
     }
 }
 
+/// The most bytes that names in groups may have together, as those of a checkpoint's tensors: what is one text in a
+/// file may be the name of every parameter.
+const NAMES_BYTES: usize = 128 << 20;
+
+/// Checks the names of parameters, and of what the groups say.
+fn check_names(groups: &[Value<'_>]) -> Result<(), StateError> {
+    let names = groups.iter().flat_map(|group| {
+        let of_params = group.find("param_names").into_iter().flat_map(Value::items);
+        group.entries().map(|(key, _)| key).chain(of_params)
+    });
+    let bytes = names.filter_map(|name| name.as_str().ok()).map(str::len).fold(0, usize::saturating_add);
+    if bytes <= NAMES_BYTES {
+        return Ok(());
+    }
+    let found = format!("the names in its groups are {bytes} bytes, more than {NAMES_BYTES}");
+    Err(StateError::NotAStateDict { found })
+}
+
 /// What the groups of a file say, all but the parameters, to be saved again.
 fn entries_of<'c>(groups: &[Value<'c>]) -> Result<Vec<Vec<(&'c str, Object)>>, StateError> {
     let of = |group: &Value<'c>| {
@@ -224,11 +243,11 @@ impl<'c> Reader<'_, 'c> {
             Rule::Sgd => &["momentum_buffer"],
             Rule::Adam | Rule::AdamW => &["step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
         };
-        let mut keys = self.saved.entries().filter_map(|(key, _)| key.as_str().ok());
-        if let Some(key) = keys.find(|key| !known.contains(key)) {
+        let mut keys = self.saved.entries().map(|(key, _)| key);
+        if let Some(key) = keys.find(|key| !key.as_str().is_ok_and(|key| known.contains(&key))) {
             return Err(StateError::OtherOptimizer {
                 expected: self.rule.name(),
-                found: format!("{} has {key:?} in its state", self.label),
+                found: format!("{} has {key} in its state", self.label),
             });
         }
         if self.rule == Rule::Sgd {
