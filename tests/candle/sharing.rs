@@ -127,6 +127,14 @@ fn negated_views_that_are_large_together_are_refused_before_they_are_worked_out(
 }
 
 #[test]
+fn a_long_key_of_a_storage_is_cut_in_the_report() {
+    let loaded = ptser::candle::load(path("candle/long_key.pt"), &Device::Cpu).unwrap();
+    let changes: Vec<&Change> = loaded.report().notes().map(|note| &note.change).collect();
+    let [Change::Copied { storage, .. }] = changes.as_slice() else { panic!("{changes:?}") };
+    assert_eq!(*storage, "k".repeat(64));
+}
+
+#[test]
 fn a_storage_under_two_types_is_two_in_candle_and_said_so() {
     let loaded = ptser::candle::load(path("candle/two_types.pt"), &Device::Cpu).unwrap();
     let notes: Vec<&str> = loaded.report().notes().map(|note| note.name.as_str()).collect();

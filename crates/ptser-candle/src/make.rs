@@ -9,7 +9,7 @@ use ptser_core::{ByteOrder, DType as Torch, Storage, Tensor as Described, Tensor
 use crate::base::{Batch, Located, Reading, Use, Window};
 use crate::dtype::{Conversions, Means, Target, target};
 use crate::error::{about, wrap};
-use crate::fill::HugePages;
+use crate::fill::{self, HugePages};
 use crate::report::Change;
 use crate::view;
 
@@ -215,6 +215,7 @@ impl<'w> Wanted<'w> {
         }
         let bytes = self.tensor.to_contiguous_in(ByteOrder::NATIVE);
         let bytes = bytes.map_err(|error| wrap(error.in_tensor(self.name)))?;
+        fill::room(bytes.len(), DType::U8)?;
         let tensor = Tensor::from_raw_buffer(&bytes, self.target.dtype, &self.dims(), &Device::Cpu)?;
         drop(bytes);
         let mut changes = self.conversions();
@@ -234,14 +235,16 @@ impl<'w> Wanted<'w> {
     }
 
     pub(crate) fn copied(&self, why: &'static str) -> Change {
-        let storage =
-            self.tensor.storage().map_or_else(String::new, |storage: &Storage| storage.key().to_owned());
+        let key = self.tensor.storage().map_or("", Storage::key);
+        let storage = key.chars().take(Change::KEY).collect();
         Change::Copied { storage, why }
     }
 
     /// candle has no integers beyond 63 bits.
     fn refuse_large_integers(&self) -> Result<()> {
-        let bytes = self.tensor.to_contiguous().map_err(|error| wrap(error.in_tensor(self.name)))?;
+        let once = each_once(self.tensor);
+        let bytes = once.as_ref().unwrap_or(self.tensor).to_contiguous();
+        let bytes = bytes.map_err(|error| wrap(error.in_tensor(self.name)))?;
         let numbers =
             bytes.chunks_exact(8).filter_map(|bytes| bytes.first_chunk().copied().map(u64::from_le_bytes));
         match numbers.max().filter(|&largest| i64::try_from(largest).is_err()) {
@@ -257,12 +260,21 @@ impl<'w> Wanted<'w> {
     }
 }
 
+/// The elements of a tensor, those that an axis of stride 0 repeats taken once.
+pub(crate) fn each_once(tensor: &Described) -> Option<Described> {
+    let (shape, stride) = (view::once(tensor.shape(), tensor.stride()), tensor.stride());
+    Described::view(tensor.storage()?.clone(), tensor.dtype(), shape, stride, tensor.storage_offset()).ok()
+}
+
 /// candle's cast, around one that it cannot do.
 pub(crate) fn convert(tensor: Tensor, dtype: Option<DType>) -> Result<Tensor> {
-    match (tensor.dtype(), dtype) {
-        (_, None) => Ok(tensor),
+    let Some(dtype) = dtype.filter(|&dtype| dtype != tensor.dtype()) else { return Ok(tensor) };
+    if (tensor.dtype(), dtype) == (DType::F8E4M3, DType::F64) {
         // Candle 0.11's cast of a float8 to F64 calls itself without end; F32 holds every float8.
-        (DType::F8E4M3, Some(DType::F64)) => tensor.to_dtype(DType::F32)?.to_dtype(DType::F64),
-        (_, Some(dtype)) => tensor.to_dtype(dtype),
+        return convert(convert(tensor, Some(DType::F32))?, Some(dtype));
     }
+    if tensor.device().is_cpu() {
+        fill::room(tensor.elem_count(), dtype)?;
+    }
+    tensor.to_dtype(dtype)
 }
