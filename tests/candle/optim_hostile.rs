@@ -4,6 +4,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use ptser::candle::{Adam, AdamOptions, ParamGroup, Sgd, SgdOptions};
 use ptser::{Checkpoint, Object, SaveOptions};
 
+use crate::fixtures::path;
+
 fn zeros() -> Object {
     ptser::candle::to_tensor(&Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap()).unwrap().into()
 }
@@ -47,4 +49,27 @@ fn names_without_end_are_refused() {
     optimizer.load_state_dict(saved(100).root()).unwrap();
     let error = optimizer.load_state_dict(saved(1 << 20).root()).unwrap_err().to_string();
     assert!(error.contains("the names in its groups are 146800"), "{error}");
+}
+
+#[test]
+fn moments_that_are_parts_of_a_deflated_storage_have_their_values() {
+    let vars = (0..2).map(|_| Var::zeros(3, DType::F32, &Device::Cpu).unwrap()).collect();
+    let mut optimizer = Adam::with_groups([ParamGroup::new(vars)], AdamOptions::default()).unwrap();
+    optimizer
+        .load_state_dict(
+            Checkpoint::open(path("candle/deflated.pt")).unwrap().root().get("optimizer_state_dict").unwrap(),
+        )
+        .unwrap();
+    let saved = SaveOptions::new().to_bytes(&optimizer.state_dict().unwrap()).unwrap();
+    let saved = Checkpoint::from_bytes(saved).unwrap();
+    for (place, (_, state)) in saved.root().get("state").unwrap().entries().enumerate() {
+        for (key, first) in [("exp_avg", 6 * place), ("exp_avg_sq", 6 * place + 3)] {
+            let found = state.get(key).unwrap().as_tensor().unwrap().to_contiguous().unwrap();
+            let expected: Vec<u8> =
+                (first..first + 3).flat_map(|number| (number as f32).to_le_bytes()).collect();
+            assert_eq!(*found, *expected, "{place} {key}");
+        }
+        let step = state.get("step").unwrap().as_tensor().unwrap().to_contiguous().unwrap();
+        assert_eq!(*step, 2_f32.to_le_bytes());
+    }
 }

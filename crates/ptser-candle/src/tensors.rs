@@ -11,6 +11,7 @@ use crate::base::{BaseKey, Located, Uses};
 use crate::dtype::Conversions;
 use crate::error::wrap;
 use crate::fill::HugePages;
+use crate::inflated::Inflated;
 use crate::loaded::Loaded;
 use crate::make::{Base, Wanted, each_once};
 use crate::options::PtOptions;
@@ -175,7 +176,7 @@ impl PtTensors {
     fn read(&self, wanted: Wanted<'_>, device: &Device) -> Result<Tensor> {
         let Inner { shared, pages, .. } = &*self.0;
         let made = match wanted.located() {
-            None => wanted.alone(device)?,
+            None => wanted.alone(device, &mut Inflated::default())?,
             Some(located) => {
                 let key = located.key();
                 let read = || wanted.base(located, pages, None, device);
