@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device};
 use ptser::candle::{Change, PtOptions, PtTensors};
+use ptser::{Location, SaveOptions, StateDict, Storage};
 
 use crate::fixtures::{bytes, path};
 
@@ -158,4 +159,25 @@ fn tensors_without_plain_values_are_refused_by_name() {
         let error = pt.get(&name, &Device::Cpu).unwrap_err().to_string();
         assert!(error.contains(&name) && error.contains(kind), "{file}: {error}");
     }
+}
+
+#[test]
+fn integers_of_64_bits_are_looked_at_once_however_often_a_view_repeats_them() {
+    let pt = |numbers: [u64; 2], views: &[([usize; 2], [usize; 2])]| {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        let storage = Storage::from_bytes(Some(ptser::DType::UInt64), Location::cpu(), bytes);
+        let view = |(size, stride): &([usize; 2], [usize; 2])| {
+            ptser::Tensor::view(storage.clone(), ptser::DType::UInt64, *size, *stride, 0).unwrap()
+        };
+        let named = views.iter().enumerate().map(|(place, size)| (place.to_string(), view(size)));
+        let state_dict: StateDict = named.collect();
+        PtOptions::new().from_bytes(SaveOptions::new().to_bytes(&state_dict).unwrap()).unwrap()
+    };
+    // 8 TiB, were they written out.
+    let expanded = ([1 << 39, 2], [0, 1]);
+    let pt_of = |numbers| pt(numbers, &[expanded, ([2, 1], [1, 1])]);
+    let loaded = pt_of([3, 5]).load_all(&Device::Cpu).unwrap();
+    assert_eq!(loaded.get("0").unwrap().dims(), [1 << 39, 2]);
+    let error = pt_of([3, u64::MAX]).load_all(&Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("18446744073709551615"), "{error}");
 }

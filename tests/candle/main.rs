@@ -12,6 +12,8 @@ mod loading;
 #[cfg(test)]
 mod optim;
 #[cfg(test)]
+mod optim_hostile;
+#[cfg(test)]
 mod optim_pytorch;
 #[cfg(test)]
 mod optim_sizes;

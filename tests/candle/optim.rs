@@ -490,7 +490,7 @@ fn damaged_states_are_refused_by_name() {
         vec![("betas", Object::list([0.9, 1.0]))],
         "betas: expected numbers from 0 to below 1",
     );
-    refuse(vec![("momentum_buffer", three())], vec![], "parameter x has \"momentum_buffer\" in its state");
+    refuse(vec![("momentum_buffer", three())], vec![], "parameter x has 'momentum_buffer' in its state");
     refuse(
         vec![("step", 3.into()), ("exp_avg", 1.into()), ("exp_avg_sq", three())],
         vec![],

@@ -127,6 +127,29 @@ fn negated_views_that_are_large_together_are_refused_before_they_are_worked_out(
 }
 
 #[test]
+fn negated_parts_of_a_deflated_storage_have_their_values() {
+    let loaded = ptser::candle::load(path("candle/deflated.pt"), &Device::Cpu).unwrap();
+    for (name, expected) in
+        [("first", [-1.0, -3.0]), ("middle", [-101.0, -103.0]), ("last", [-197.0, -199.0])]
+    {
+        assert_eq!(loaded.get(name).unwrap().to_vec1::<f32>().unwrap(), expected, "{name}");
+    }
+    let copied = |note: &ptser::candle::Note| match &note.change {
+        Change::Copied { storage, .. } => storage == "0",
+        _ => false,
+    };
+    assert!(loaded.report().notes().len() == 3 && loaded.report().notes().all(copied));
+}
+
+#[test]
+fn a_long_key_of_a_storage_is_cut_in_the_report() {
+    let loaded = ptser::candle::load(path("candle/long_key.pt"), &Device::Cpu).unwrap();
+    let changes: Vec<&Change> = loaded.report().notes().map(|note| &note.change).collect();
+    let [Change::Copied { storage, .. }] = changes.as_slice() else { panic!("{changes:?}") };
+    assert_eq!(*storage, "k".repeat(64));
+}
+
+#[test]
 fn a_storage_under_two_types_is_two_in_candle_and_said_so() {
     let loaded = ptser::candle::load(path("candle/two_types.pt"), &Device::Cpu).unwrap();
     let notes: Vec<&str> = loaded.report().notes().map(|note| note.name.as_str()).collect();

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use ptser::{ByteOrder, Checkpoint, DType, Error, ErrorKind, Globals, Limits, LoadOptions, Reason};
 use zip::write::SimpleFileOptions;
 
-use crate::build::{archive, around, call, dict_of, good_pickle, pickle, storage, stream, tensor, text};
+use crate::build::{archive, around, call, dict_of, good_pickle, int, pickle, storage, stream, tensor, text};
 use crate::fixtures;
 use crate::swift::swift;
 
@@ -219,4 +219,22 @@ fn views_that_are_small_each_and_large_together_are_refused() {
     views(&[40_000_000; 100]).check_views().unwrap();
     let error = views(&[40_000_000, 40_000_001]).check_views().unwrap_err();
     assert_eq!(named(&error), "expanded_bytes");
+}
+
+/// As torch 0.3 saved views: each lies in all of one storage of a megabyte, and is fifteen times as large.
+#[test]
+fn parts_of_one_storage_are_stored_once() {
+    let count = 1 << 18;
+    let views = |views: usize| {
+        let view = |place: usize| {
+            let part = [b"(", text(&format!("part{place}")).as_slice(), &int(0), &int(count), b"t"].concat();
+            let whole = storage("0", count);
+            let part = [whole.strip_suffix(b"tQ").unwrap(), &part, b"tQ"].concat();
+            tensor(&part, 0, &[15, count], &[0, 1])
+        };
+        let object = pickle(&[b"(", &(0..views).flat_map(view).collect::<Vec<_>>(), b"t"]);
+        with(Limits::default(), stream(&object, &["0"], &[("0", 1 << 18, &vec![0; 1 << 20])])).unwrap()
+    };
+    views(60).check_views().unwrap();
+    assert_eq!(named(&views(90).check_views().unwrap_err()), "expanded_bytes");
 }

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::base::{BaseKey, Batch, Located};
 use crate::error::about;
 use crate::fill::HugePages;
+use crate::inflated::Inflated;
 use crate::loaded::Loaded;
 use crate::make::{Base, COPY_BEYOND, Made, Wanted};
 use crate::report::Report;
@@ -39,8 +40,8 @@ pub(crate) fn load<'w>(
         _ => HashMap::new(),
     };
     let (made, alone) = (HashMap::new(), HashMap::new());
-    let (gathered, batch) = (Gathered::default(), Batch::default());
-    let mut loading = Loading { pages, device, bases, made, alone, gathered, batch };
+    let (inflated, gathered, batch) = (Inflated::default(), Gathered::default(), Batch::default());
+    let mut loading = Loading { pages, device, bases, made, alone, inflated, gathered, batch };
     let mut tensors = Vec::with_capacity(wanted.len());
     let mut report = Report::default();
     for one in wanted {
@@ -79,6 +80,7 @@ struct Loading<'l> {
     made: HashMap<(BaseKey, ViewKey), Made>,
     /// Likewise what is made by itself.
     alone: HashMap<ViewOf, Made>,
+    inflated: Inflated,
     gathered: Gathered,
     batch: Batch,
 }
@@ -109,7 +111,7 @@ impl Loading<'_> {
         if let Some(same) = view.as_ref().and_then(|view| self.alone.get(view)) {
             return Ok(same.clone());
         }
-        let made = one.alone(self.device)?;
+        let made = one.alone(self.device, &mut self.inflated)?;
         if let Some(view) = view {
             self.alone.insert(view, made.clone());
         }

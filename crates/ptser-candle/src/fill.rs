@@ -9,6 +9,8 @@ use half::{bf16, f16};
 use ptser_core::{ByteOrder, DType, Error, ReadAhead, Result, Storage};
 use rayon::prelude::*;
 
+use crate::error::wrap;
+
 /// What one thread reads at a time: a whole number of huge pages.
 const CHUNK: usize = 4 << 20;
 
@@ -176,7 +178,31 @@ fn advise_huge_pages(memory: &mut [MaybeUninit<u8>]) {
 #[cfg(not(target_os = "linux"))]
 fn advise_huge_pages(_: &mut [MaybeUninit<u8>]) {}
 
+/// Asks for the memory of elements and gives it back: candle, which takes it next, ends the process where there is none.
+pub(crate) fn room(count: usize, dtype: candle_core::DType) -> candle_core::Result<()> {
+    let bytes = count.saturating_mul(dtype.size_in_bytes());
+    let mut room: Vec<u8> = Vec::new();
+    room.try_reserve_exact(bytes).map_err(|_| wrap(out_of_memory(bytes)))?;
+    // What nobody looks at is not asked for.
+    std::hint::black_box(&mut room);
+    Ok(())
+}
+
 fn out_of_memory(amount: usize) -> Error {
     std::io::Error::new(std::io::ErrorKind::OutOfMemory, format!("{amount} bytes do not fit in memory"))
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_no_room_for_what_no_machine_has() {
+        room(1 << 20, candle_core::DType::F64).unwrap();
+        for count in [1 << 58, usize::MAX] {
+            let error = room(count, candle_core::DType::F64).unwrap_err().to_string();
+            assert!(error.contains("do not fit in memory"), "{error}");
+        }
+    }
 }

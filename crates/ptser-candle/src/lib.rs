@@ -27,6 +27,7 @@ mod dtype;
 mod error;
 mod fill;
 mod host;
+mod inflated;
 mod loaded;
 mod make;
 #[cfg(all(feature = "candle-metal", target_os = "macos"))]

@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{CpuStorage, DType, Device, Result, Tensor};
 use ptser_core::{ByteOrder, DType as Torch, Storage, Tensor as Described, TensorKind};
 
 use crate::base::{Batch, Located, Reading, Use, Window};
 use crate::dtype::{Conversions, Means, Target, target};
 use crate::error::{about, wrap};
-use crate::fill::HugePages;
+use crate::fill::{self, HugePages};
+use crate::inflated::Inflated;
 use crate::report::Change;
 use crate::view;
 
@@ -164,8 +165,11 @@ impl<'w> Wanted<'w> {
 
     /// Takes the tensor out of its base.
     pub(crate) fn view(&self, located: Located<'_>, base: &Base) -> Result<Made> {
-        if located.dtype == Torch::UInt64 && self.cast.is_none() {
-            self.refuse_large_integers()?;
+        // A view without elements may begin anywhere, also before the window.
+        let empty = self.tensor.numel() == 0;
+        let first = if empty { 0 } else { located.offset.saturating_sub(base.first) };
+        if located.dtype == Torch::UInt64 && self.cast.is_none() && !empty {
+            self.refuse_large_integers(base, first)?;
         }
         let mut changes = self.conversions();
         if self.used.is_some_and(|used| used.is_second_type) {
@@ -177,9 +181,6 @@ impl<'w> Wanted<'w> {
             return Ok(Made { tensor: base.tensor.clone(), changes, gathered: 0 });
         }
         let shape = self.dims();
-        // A view without elements may begin anywhere, also before the window.
-        let empty = self.tensor.numel() == 0;
-        let first = if empty { 0 } else { located.offset.saturating_sub(base.first) };
         let (Some(stride), Some(first)) = (self.stride(), first.checked_mul(self.target.lanes)) else {
             return Err(about(self.name, "its strides overflow as pairs of real numbers"));
         };
@@ -187,21 +188,14 @@ impl<'w> Wanted<'w> {
         if let Some(tensor) = view::as_strided(&base.tensor, &shape, &stride, first).map_err(in_tensor)? {
             return Ok(Made { tensor, changes, gathered: 0 });
         }
-        let wanted =
-            view::distinct(&shape, &stride).and_then(|count| count.checked_mul(self.dtype().size_in_bytes()));
-        let held = base.tensor.elem_count().saturating_mul(self.dtype().size_in_bytes());
-        let Some(gathered) = wanted.filter(|&wanted| wanted <= held.saturating_add(COPY_BEYOND)) else {
-            let what =
-                "candle cannot have it as a view, and its overlapping windows are too large for a copy";
-            return Err(about(self.name, format!("{what}: read it from ptser::Checkpoint")));
-        };
+        let gathered = self.bounded(base, &shape, &stride)?;
         changes.push(self.copied("candle has no chain of views that leads to this one"));
         let tensor = view::copy(&base.tensor, &shape, &stride, first).map_err(in_tensor)?;
         Ok(Made { tensor, changes, gathered })
     }
 
     /// Makes a tensor by itself: a conjugate or a negative, or one without elements.
-    pub(crate) fn alone(&self, device: &Device) -> Result<Made> {
+    pub(crate) fn alone(&self, device: &Device, inflated: &mut Inflated) -> Result<Made> {
         if self.tensor.storage().is_none() {
             if self.tensor.numel() != 0 {
                 return Err(about(self.name, "it has no storage"));
@@ -213,8 +207,10 @@ impl<'w> Wanted<'w> {
             let what = "candle cannot convert a lazy negative of this type: save it with resolve_neg()";
             return Err(about(self.name, format!("{}: {what}", self.tensor.dtype())));
         }
-        let bytes = self.tensor.to_contiguous_in(ByteOrder::NATIVE);
+        let tensor = inflated.over(self.tensor).map_err(|error| wrap(error.in_tensor(self.name)))?;
+        let bytes = tensor.to_contiguous_in(ByteOrder::NATIVE);
         let bytes = bytes.map_err(|error| wrap(error.in_tensor(self.name)))?;
+        fill::room(bytes.len(), DType::U8)?;
         let tensor = Tensor::from_raw_buffer(&bytes, self.target.dtype, &self.dims(), &Device::Cpu)?;
         drop(bytes);
         let mut changes = self.conversions();
@@ -234,17 +230,41 @@ impl<'w> Wanted<'w> {
     }
 
     pub(crate) fn copied(&self, why: &'static str) -> Change {
-        let storage =
-            self.tensor.storage().map_or_else(String::new, |storage: &Storage| storage.key().to_owned());
+        let key = self.tensor.storage().map_or("", Storage::key);
+        let storage = key.chars().take(Change::KEY).collect();
         Change::Copied { storage, why }
     }
 
-    /// candle has no integers beyond 63 bits.
-    fn refuse_large_integers(&self) -> Result<()> {
-        let bytes = self.tensor.to_contiguous().map_err(|error| wrap(error.in_tensor(self.name)))?;
-        let numbers =
-            bytes.chunks_exact(8).filter_map(|bytes| bytes.first_chunk().copied().map(u64::from_le_bytes));
-        match numbers.max().filter(|&largest| i64::try_from(largest).is_err()) {
+    /// How many bytes a copy of a view takes, if that is in proportion to its base.
+    fn bounded(&self, base: &Base, shape: &[usize], stride: &[usize]) -> Result<usize> {
+        let wanted =
+            view::distinct(shape, stride).and_then(|count| count.checked_mul(self.dtype().size_in_bytes()));
+        let held = base.tensor.elem_count().saturating_mul(self.dtype().size_in_bytes());
+        wanted.filter(|&wanted| wanted <= held.saturating_add(COPY_BEYOND)).ok_or_else(|| {
+            let what =
+                "candle cannot have it as a view, and its overlapping windows are too large for a copy";
+            about(self.name, format!("{what}: read it from ptser::Checkpoint"))
+        })
+    }
+
+    /// candle has no integers beyond 63 bits: those that the view meets are looked at where they were read to.
+    fn refuse_large_integers(&self, base: &Base, first: usize) -> Result<()> {
+        let (shape, stride) = (self.tensor.shape(), self.tensor.stride());
+        let met = if base.is_view {
+            base.tensor.clone()
+        } else {
+            self.bounded(base, shape, stride)?;
+            let gathered = view::gather(&base.tensor, &view::once(shape, stride), stride, first);
+            gathered.map_err(|error| about(self.name, error))?
+        };
+        let met = met.to_device(&Device::Cpu)?;
+        let (storage, _) = met.storage_and_layout();
+        let numbers = match &*storage {
+            candle_core::Storage::Cpu(CpuStorage::I64(numbers)) => numbers.as_slice(),
+            _ => &[],
+        };
+        let largest = numbers.iter().map(|number| number.cast_unsigned()).max();
+        match largest.filter(|&largest| i64::try_from(largest).is_err()) {
             None => Ok(()),
             Some(largest) => Err(about(
                 self.name,
@@ -257,12 +277,21 @@ impl<'w> Wanted<'w> {
     }
 }
 
+/// The elements of a tensor, those that an axis of stride 0 repeats taken once.
+pub(crate) fn each_once(tensor: &Described) -> Option<Described> {
+    let (shape, stride) = (view::once(tensor.shape(), tensor.stride()), tensor.stride());
+    Described::view(tensor.storage()?.clone(), tensor.dtype(), shape, stride, tensor.storage_offset()).ok()
+}
+
 /// candle's cast, around one that it cannot do.
 pub(crate) fn convert(tensor: Tensor, dtype: Option<DType>) -> Result<Tensor> {
-    match (tensor.dtype(), dtype) {
-        (_, None) => Ok(tensor),
+    let Some(dtype) = dtype.filter(|&dtype| dtype != tensor.dtype()) else { return Ok(tensor) };
+    if (tensor.dtype(), dtype) == (DType::F8E4M3, DType::F64) {
         // Candle 0.11's cast of a float8 to F64 calls itself without end; F32 holds every float8.
-        (DType::F8E4M3, Some(DType::F64)) => tensor.to_dtype(DType::F32)?.to_dtype(DType::F64),
-        (_, Some(dtype)) => tensor.to_dtype(dtype),
+        return convert(convert(tensor, Some(DType::F32))?, Some(dtype));
     }
+    if tensor.device().is_cpu() {
+        fill::room(tensor.elem_count(), dtype)?;
+    }
+    tensor.to_dtype(dtype)
 }

@@ -40,11 +40,16 @@ pub enum Change {
     },
     /// The tensor has memory of its own now, and no longer shares that of its storage.
     Copied {
-        /// The key of the storage that it was a view of.
+        /// The key of the storage that it was a view of, cut where it is far longer than PyTorch's are.
         storage: String,
         /// Why candle cannot have it as a view.
         why: &'static str,
     },
+}
+
+impl Change {
+    /// Characters of a storage's key: very many tensors may be views of one.
+    pub(crate) const KEY: usize = 64;
 }
 
 impl Report {

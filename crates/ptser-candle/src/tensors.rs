@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Error, Result, Shape, Tensor};
-use ptser_core::{StateDict, Tensor as Described};
+use ptser_core::{DType as Torch, StateDict, Tensor as Described};
 
 use crate::all;
 use crate::base::{BaseKey, Located, Uses};
 use crate::dtype::Conversions;
 use crate::error::wrap;
 use crate::fill::HugePages;
+use crate::inflated::Inflated;
 use crate::loaded::Loaded;
-use crate::make::{Base, Wanted};
+use crate::make::{Base, Wanted, each_once};
 use crate::options::PtOptions;
 use crate::report::{Change, Report};
 use crate::shared::{Lookup, SharedBases, ViewKey};
@@ -127,13 +128,16 @@ impl PtTensors {
     /// Reads all tensors: each storage once, several at a time.
     ///
     /// # Errors
-    /// As [`get`](Self::get), and lazy conjugates and negatives that are
-    /// [out of proportion](StateDict::check_views) once they are worked out.
+    /// As [`get`](Self::get), and lazy conjugates and negatives, which are worked out, and 64-bit unsigned integers,
+    /// which are looked at, that are [out of proportion](StateDict::check_views) together.
     pub fn load_all(&self, device: &Device) -> Result<Loaded> {
         let Inner { state_dict, uses, conversions, pages, .. } = &*self.0;
-        let lazy = state_dict.iter().filter(|(_, tensor)| tensor.is_conj() || tensor.is_neg());
-        let lazy: StateDict = lazy.map(|(name, tensor)| (name, tensor.clone())).collect();
-        lazy.check_views().map_err(wrap)?;
+        let copied = state_dict.iter().filter_map(|(name, tensor)| match tensor.dtype() {
+            _ if tensor.is_conj() || tensor.is_neg() => Some((name, tensor.clone())),
+            Torch::UInt64 => Some((name, each_once(tensor)?)),
+            _ => None,
+        });
+        copied.collect::<StateDict>().check_views().map_err(wrap)?;
         let wanted = state_dict.iter().enumerate().map(|(place, (name, tensor))| {
             Ok(Wanted::of(name, tensor, None, *conversions)?.among(uses.at(place)))
         });
@@ -172,7 +176,7 @@ impl PtTensors {
     fn read(&self, wanted: Wanted<'_>, device: &Device) -> Result<Tensor> {
         let Inner { shared, pages, .. } = &*self.0;
         let made = match wanted.located() {
-            None => wanted.alone(device)?,
+            None => wanted.alone(device, &mut Inflated::default())?,
             Some(located) => {
                 let key = located.key();
                 let read = || wanted.base(located, pages, None, device);
@@ -205,6 +209,8 @@ impl PtTensors {
             return Ok(tensor);
         }
         if let Ok(wanted) = self.wanted(name, None) {
+            let alone = StateDict::from_iter([(name, wanted.tensor.clone())]);
+            alone.check_views().map_err(wrap)?;
             self.note(name, wanted.copied("candle's GPU kernels take contiguous tensors and transposes"));
         }
         tensor.contiguous()

@@ -32,7 +32,7 @@ pub(crate) fn distinct(size: &[usize], stride: &[usize]) -> Option<usize> {
 }
 
 /// The sizes, each axis of stride 0 taken once.
-fn once(size: &[usize], stride: &[usize]) -> Vec<usize> {
+pub(crate) fn once(size: &[usize], stride: &[usize]) -> Vec<usize> {
     let once = |(&size, &stride): (&usize, &usize)| if stride == 0 { size.min(1) } else { size };
     size.iter().zip(stride).map(once).collect()
 }

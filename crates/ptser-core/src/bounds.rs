@@ -52,18 +52,22 @@ pub(crate) fn check_inside(
 }
 
 /// Checks what copies of all of these take together, where equal views are copied once: no more than sixteen times what
-/// is stored, and so many bytes.
+/// is stored, and so many bytes. Parts of a storage are stored with it.
 pub(crate) fn check_copies<'t>(
     tensors: impl Iterator<Item = &'t Tensor>,
-    stored: u64,
+    storages: impl Iterator<Item = &'t Storage>,
     beyond: u64,
 ) -> Result<()> {
+    let mut seen = HashSet::new();
+    let wholes = storages.map(|storage| storage.whole().map_or(storage, |(whole, _)| whole));
+    let wholes = wholes.filter(|whole| seen.insert(whole.id()));
+    let stored = wholes.map(Storage::nbytes).fold(0, u64::saturating_add);
     let mut views = HashSet::new();
     let mut copied = 0_u64;
     for tensor in tensors {
         let Some(storage) = tensor.storage() else { continue };
-        let view = (storage.id(), tensor.dtype(), tensor.shape(), tensor.stride(), tensor.storage_offset());
-        if views.insert(view) {
+        let place = (storage.id(), tensor.shape(), tensor.stride(), tensor.storage_offset());
+        if views.insert((place, tensor.dtype(), tensor.is_conj(), tensor.is_neg())) {
             copied = copied.saturating_add(u64::try_from(tensor.nbytes()).unwrap_or(u64::MAX));
         }
     }

@@ -204,8 +204,8 @@ impl Checkpoint {
     /// `LimitExceeded` where they take more than sixteen times their storages and
     /// [`Limits::expanded_bytes`] together. The same view of the same bytes counts once.
     pub fn check_views(&self) -> Result<()> {
-        let stored = self.storages().iter().map(Storage::nbytes).fold(0, u64::saturating_add);
-        check_copies(self.entries().filter_map(Entry::tensor), stored, self.limits.expanded_bytes)
+        let tensors = self.entries().filter_map(Entry::tensor);
+        check_copies(tensors, self.storages().iter(), self.limits.expanded_bytes)
     }
 
     /// Puts each storage on a device, once however many tensors view it: where the options' `map_location`

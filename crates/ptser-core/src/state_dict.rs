@@ -1,6 +1,5 @@
 //! A state dict: tensors by name, in order; and how it is found inside a checkpoint.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::bounds::check_copies;
@@ -11,6 +10,7 @@ use crate::listing::{Entry, Listing};
 use crate::module;
 use crate::names::Names;
 use crate::pickle::Node;
+use crate::storage::Storage;
 use crate::suggest;
 use crate::tensor::{Tensor, TensorKind};
 use crate::value::{Value, ValueKind};
@@ -126,15 +126,9 @@ impl StateDict {
     pub fn check_views(&self) -> Result<()> {
         let parts = self.tensors.iter().flat_map(|tensor| tensor.parts().map(|(_, part)| part));
         let tensors = self.tensors.iter().chain(parts);
-        let mut known = HashSet::new();
-        let (mut stored, mut beyond) = (0_u64, 0);
-        for storage in tensors.clone().filter_map(Tensor::storage) {
-            if known.insert(storage.id()) {
-                stored = stored.saturating_add(storage.nbytes());
-                beyond = storage.expanded_bytes().max(beyond);
-            }
-        }
-        check_copies(tensors, stored, beyond)
+        let storages = tensors.clone().filter_map(Tensor::storage);
+        let beyond = storages.clone().map(Storage::expanded_bytes).max().unwrap_or(0);
+        check_copies(tensors, storages, beyond)
     }
 
     /// The tensors and arrays of a listing, named by the path from where it began; parts belong to their wholes.

@@ -8,11 +8,12 @@ use ptser_core::{DType as Torch, Object, Tensor as Described, Value, ValueKind};
 
 use super::engine::{Engine, Group, Param, State};
 use super::error::StateError;
-use super::settings::{Rule, number};
+use super::settings::{Rule, UNREAD, number, number_of};
 use super::step::Moments;
 use crate::dtype::Conversions;
-use crate::error::about;
+use crate::error::{about, wrap};
 use crate::fill::HugePages;
+use crate::inflated::Inflated;
 use crate::make::Wanted;
 
 impl Engine {
@@ -37,11 +38,13 @@ impl Engine {
         let mut next = self.clone();
         // The ids of the state dict, and the places that they are here.
         let mut places: HashMap<i64, usize> = HashMap::new();
+        check_names(&saved)?;
         let entries = entries_of(&saved)?;
         for (place, (group, saved)) in self.groups.iter().zip(saved.into_iter().zip(entries)).enumerate() {
             next.load_group(place, group, saved, &mut places)?;
         }
         let mut state = IndexMap::new();
+        let mut inflated = Inflated::default();
         for (id, saved) in saved_state.entries() {
             let place = id.as_i64().ok().and_then(|id| places.get(&id).copied());
             let Some((place, param)) = place.and_then(|place| Some((place, self.params.get(place)?))) else {
@@ -51,7 +54,13 @@ impl Engine {
             };
             let amsgrad =
                 next.groups.iter().any(|group| group.settings.amsgrad && group.params.contains(&place));
-            let reader = Reader { rule: self.rule, label: param.label(place), var: &param.var, saved };
+            let mut reader = Reader {
+                rule: self.rule,
+                label: param.label(place),
+                var: &param.var,
+                saved,
+                inflated: &mut inflated,
+            };
             state.insert(place, reader.state(amsgrad)?);
         }
         next.state = state;
@@ -185,6 +194,24 @@ impl Engine {
     }
 }
 
+/// The most bytes that names in groups may have together, as those of a checkpoint's tensors: what is one text in a
+/// file may be the name of every parameter.
+const NAMES_BYTES: usize = 128 << 20;
+
+/// Checks the names of parameters, and of what the groups say.
+fn check_names(groups: &[Value<'_>]) -> Result<(), StateError> {
+    let names = groups.iter().flat_map(|group| {
+        let of_params = group.find("param_names").into_iter().flat_map(Value::items);
+        group.entries().map(|(key, _)| key).chain(of_params)
+    });
+    let bytes = names.filter_map(|name| name.as_str().ok()).map(str::len).fold(0, usize::saturating_add);
+    if bytes <= NAMES_BYTES {
+        return Ok(());
+    }
+    let found = format!("the names in its groups are {bytes} bytes, more than {NAMES_BYTES}");
+    Err(StateError::NotAStateDict { found })
+}
+
 /// What the groups of a file say, all but the parameters, to be saved again.
 fn entries_of<'c>(groups: &[Value<'c>]) -> Result<Vec<Vec<(&'c str, Object)>>, StateError> {
     let of = |group: &Value<'c>| {
@@ -216,19 +243,20 @@ struct Reader<'r, 'c> {
     label: String,
     var: &'r Var,
     saved: Value<'c>,
+    inflated: &'r mut Inflated,
 }
 
 impl<'c> Reader<'_, 'c> {
-    fn state(&self, amsgrad: bool) -> Result<State, StateError> {
+    fn state(&mut self, amsgrad: bool) -> Result<State, StateError> {
         let known: &[&str] = match self.rule {
             Rule::Sgd => &["momentum_buffer"],
             Rule::Adam | Rule::AdamW => &["step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"],
         };
-        let mut keys = self.saved.entries().filter_map(|(key, _)| key.as_str().ok());
-        if let Some(key) = keys.find(|key| !known.contains(key)) {
+        let mut keys = self.saved.entries().map(|(key, _)| key);
+        if let Some(key) = keys.find(|key| !key.as_str().is_ok_and(|key| known.contains(&key))) {
             return Err(StateError::OtherOptimizer {
                 expected: self.rule.name(),
-                found: format!("{} has {key:?} in its state", self.label),
+                found: format!("{} has {key} in its state", self.label),
             });
         }
         if self.rule == Rule::Sgd {
@@ -261,9 +289,15 @@ impl<'c> Reader<'_, 'c> {
     }
 
     /// The counter: a number in old files, a tensor since torch 1.12.
-    fn step(&self) -> Result<Tensor, StateError> {
+    fn step(&mut self) -> Result<Tensor, StateError> {
         let saved = self.saved.find("step").ok_or_else(|| self.missing("step"))?;
-        let count = number(saved).map_err(|expected| self.wrong("step", expected, saved))?;
+        let count = match saved.kind() {
+            ValueKind::Tensor(tensor) => {
+                self.inflated.over(tensor).map_or(Err(UNREAD), |tensor| number_of(&tensor))
+            }
+            _ => number(saved),
+        };
+        let count = count.map_err(|expected| self.wrong("step", expected, saved))?;
         if count.is_nan() || count < 0.0 {
             return Err(self.wrong("step", "zero or more", saved));
         }
@@ -273,18 +307,19 @@ impl<'c> Reader<'_, 'c> {
         step.map_err(|error| self.unread("step", error))
     }
 
-    fn optional(&self, key: &'static str) -> Result<Option<Tensor>, StateError> {
+    fn optional(&mut self, key: &'static str) -> Result<Option<Tensor>, StateError> {
         match self.saved.find(key) {
             Some(value) if !value.is_none() => self.read(key, value).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn tensor(&self, key: &'static str) -> Result<Tensor, StateError> {
-        self.optional(key)?.ok_or_else(|| self.missing(key))
+    fn tensor(&mut self, key: &'static str) -> Result<Tensor, StateError> {
+        let found = self.optional(key)?;
+        found.ok_or_else(|| self.missing(key))
     }
 
-    fn read(&self, key: &'static str, value: Value<'c>) -> Result<Tensor, StateError> {
+    fn read(&mut self, key: &'static str, value: Value<'c>) -> Result<Tensor, StateError> {
         let ValueKind::Tensor(tensor) = value.kind() else { return Err(self.wrong(key, "a tensor", value)) };
         if tensor.shape() != self.var.dims() {
             let (expected, found) = (self.var.dims().to_vec(), tensor.shape().to_vec());
@@ -298,11 +333,12 @@ impl<'c> Reader<'_, 'c> {
     }
 
     /// The tensor in C order in memory of its own, where the parameter is.
-    fn own_copy(&self, key: &str, tensor: &Described) -> candle_core::Result<Tensor> {
-        let wanted = Wanted::of(key, tensor, None, Conversions::default())?;
+    fn own_copy(&mut self, key: &str, tensor: &Described) -> candle_core::Result<Tensor> {
+        let tensor = self.inflated.over(tensor).map_err(wrap)?;
+        let wanted = Wanted::of(key, &tensor, None, Conversions::default())?;
         let device = self.var.device();
         let made = match wanted.located() {
-            None => wanted.alone(device)?,
+            None => wanted.alone(device, self.inflated)?,
             Some(located) => {
                 wanted.view(located, &wanted.base(located, &HugePages::default(), None, device)?)?
             }

@@ -1,6 +1,6 @@
 //! The settings of a parameter group: PyTorch's keys, their order, their defaults, what they may be.
 
-use ptser_core::{DType, Object, Value, ValueKind};
+use ptser_core::{DType, Object, Tensor, Value, ValueKind};
 
 /// Whose arithmetic and whose keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,12 +184,21 @@ impl Settings {
 
 /// An integer, a float, or a tensor of one.
 pub(crate) fn number(value: Value<'_>) -> Result<f64, &'static str> {
-    const EXPECTED: &str = "a number, or a tensor of one";
-    let ValueKind::Tensor(tensor) = value.kind() else { return value.as_f64().map_err(|_| EXPECTED) };
+    match value.kind() {
+        ValueKind::Tensor(tensor) => number_of(tensor),
+        _ => value.as_f64().map_err(|_| EXPECTED),
+    }
+}
+
+const EXPECTED: &str = "a number, or a tensor of one";
+pub(super) const UNREAD: &str = "a tensor that can be read";
+
+/// The only element of a tensor.
+pub(super) fn number_of(tensor: &Tensor) -> Result<f64, &'static str> {
     if tensor.numel() != 1 {
         return Err(EXPECTED);
     }
-    let bytes = tensor.to_contiguous().map_err(|_| "a tensor that can be read")?;
+    let bytes = tensor.to_contiguous().map_err(|_| UNREAD)?;
     match tensor.dtype() {
         DType::Float64 => bytes.first_chunk().map(|&bytes| f64::from_le_bytes(bytes)).ok_or(EXPECTED),
         DType::Float32 => bytes.first_chunk().map(|&bytes| f32::from_le_bytes(bytes).into()).ok_or(EXPECTED),

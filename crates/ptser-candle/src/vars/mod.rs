@@ -4,7 +4,7 @@ mod report;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use candle_core::{Device, Tensor, Var};
 use candle_nn::VarMap;
@@ -13,7 +13,7 @@ use ptser_core::Tensor as Described;
 pub use self::report::{Alias, Mismatched, Missing, VarsError, VarsReport};
 use crate::base::{self, Batch, Located};
 use crate::dtype::Means;
-use crate::fill::HugePages;
+use crate::fill::{self, HugePages};
 use crate::make::{Wanted, convert};
 use crate::optim::named_vars;
 use crate::tensors::{PtTensors, ViewOf, view_of};
@@ -117,7 +117,7 @@ impl PtTensors {
     fn compare<'s>(&'s self, vars: &'s [(String, Var)]) -> Result<(VarsReport, Vec<Source<'s>>), VarsError> {
         let state_dict = self.state_dict();
         let mut report = VarsReport::default();
-        let alias = |name: &str, of: &str| Alias { name: name.to_owned(), of: of.to_owned() };
+        let alias = |name: &str, of: &str| Alias { name: name.to_owned(), of: of.into() };
 
         // The names of each variable, which are several where it is tied.
         let mut places: HashMap<usize, usize> = HashMap::new();
@@ -191,19 +191,19 @@ impl PtTensors {
     pub fn to_vars(&self, device: &Device) -> Result<(VarMap, VarsReport), VarsError> {
         self.state_dict().check_views()?;
         let mut report = VarsReport::default();
-        let mut by_view: HashMap<ViewOf, &str> = HashMap::new();
+        let mut by_view: HashMap<ViewOf, Arc<str>> = HashMap::new();
         let mut views: HashMap<base::BaseKey, usize> = HashMap::new();
         let (mut whole, mut others) = (Vec::new(), Vec::new());
         for (name, tensor) in self.state_dict().iter() {
             let wanted = Wanted::of(name, tensor, None, self.conversions())?;
             if let Some(view) = view_of(tensor) {
                 if let Some(first) = by_view.get(&view) {
-                    report.aliases.push(Alias { name: name.to_owned(), of: (*first).to_owned() });
+                    report.aliases.push(Alias { name: name.to_owned(), of: Arc::clone(first) });
                     continue;
                 }
                 let count = views.entry(view.0).or_default();
                 *count = count.saturating_add(1);
-                by_view.insert(view, name);
+                by_view.insert(view, name.into());
             }
             match wanted.located().filter(|located| fills(&wanted, *located, device)) {
                 Some(located) => whole.push((wanted, located)),
@@ -227,6 +227,9 @@ impl PtTensors {
             {
                 let change = wanted.copied("a variable has memory of its own");
                 report.changes.add(wanted.name, change);
+            }
+            if tensor.device().is_cpu() {
+                fill::room(tensor.elem_count(), tensor.dtype())?;
             }
             made.push((wanted.name.to_owned(), Var::from_tensor(tensor)?));
         }

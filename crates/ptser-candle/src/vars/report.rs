@@ -1,6 +1,7 @@
 //! What a state dict and a map of variables have in common, and what does not fit.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::report::Report;
 
@@ -52,8 +53,8 @@ pub struct Mismatched {
 pub struct Alias {
     /// The name.
     pub name: String,
-    /// The name that it is an alias of.
-    pub of: String,
+    /// The name that it is an alias of. It may be that of very many.
+    pub of: Arc<str>,
 }
 
 impl VarsReport {
