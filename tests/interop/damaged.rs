@@ -34,6 +34,7 @@ const OURS: &[(&str, &str)] = &[
     ("size is inconsistent with indices", "the indices of sparse tensors are data, which is read later"),
     ("found negative index", "as above"),
     ("is not satisfied", "as above"),
+    ("to be a contiguous tensor per batch", "indices are read by whatever strides they have"),
     (
         "something else each time",
         "it gives out memory that it never wrote, for a record that is called a folder",
@@ -52,6 +53,7 @@ const THEIRS: &[(&str, &str)] = &[
         "is not a storage class",
         "the class of a storage that is there already, at which PyTorch does not look again",
     ),
+    ("does not match expected size", "its size, at which PyTorch does not look again either"),
     ("the highest is 5", "the protocol of a pickle, at which PyTorch does not look"),
     (
         "reaches into what follows it",
