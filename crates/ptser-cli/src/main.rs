@@ -11,6 +11,7 @@ mod info;
 mod ls;
 mod open;
 mod output;
+mod piped;
 mod progress;
 mod repack;
 mod scan;

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use ptser::{ByteOrder, DType, StateDict, Tensor, TensorKind};
 use serde_json::{Map, Value as Json, json};
 
 use crate::output::Failure;
+use crate::piped::write_beside;
 use crate::progress::nbytes;
 use crate::tally::View;
 use crate::written::Watched;
@@ -43,7 +44,6 @@ const METADATA: &str = "__metadata__";
 const FORMAT: &str = "format";
 /// The longest header that the library reads.
 const HEADER_MAX: usize = 100_000_000;
-const BUFFER: usize = 1 << 20;
 
 /// What goes into safetensors files: each view once, and text.
 pub(super) struct Content<'s> {
@@ -118,16 +118,17 @@ impl<'s> Content<'s> {
         let len = size_of::<u64>().saturating_add(header.len());
         let data = tensors.iter().map(|(_, _, tensor)| nbytes(tensor.nbytes()));
         sink.reserve(data.fold(nbytes(len), u64::saturating_add))?;
-        let mut sink = BufWriter::with_capacity(BUFFER, sink);
-        sink.write_all(&nbytes(header.len()).to_le_bytes())?;
-        sink.write_all(&header)?;
-        for (_, name, tensor) in tensors {
-            let mut unwritten = false;
-            let write = |piece: &[u8]| Ok(sink.write_all(piece).inspect_err(|_| unwritten = true)?);
-            let outcome = tensor.for_each_piece(ByteOrder::Little, write);
-            outcome.map_err(|error| if unwritten { error } else { error.in_tensor(name) })?;
-        }
-        Ok(sink.flush()?)
+        write_beside(sink, |pipe| {
+            pipe.write_all(&nbytes(header.len()).to_le_bytes())?;
+            pipe.write_all(&header)?;
+            // Pieces of the data lie across pages then, for which the page cache takes small blocks of memory. A virtual
+            // machine whose host has taken large ones back waits ten times as long for them.
+            pipe.flush()?;
+            tensors.into_iter().try_for_each(|(_, name, tensor)| {
+                let write = |piece: &[u8]| Ok(pipe.write_all(piece)?);
+                tensor.for_each_piece(ByteOrder::Little, write).map_err(|error| error.in_tensor(name))
+            })
+        })
     }
 
     fn header(&self, tensors: &[(usize, &str, &Tensor)]) -> Vec<u8> {
