@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use crate::build::{MAGIC, call, dict_of, good_pickle, int, ints, pickle, storage, stream, tensor, text};
 use crate::fixtures::{self, check_tensors, expected_in, read_all};
-use crate::swift::swift;
+use crate::swift::{SLOW, swift};
 use crate::tree::check_value;
 
 fn path(name: &str) -> PathBuf {
@@ -571,6 +571,6 @@ fn the_same_bytes_inside_each_other_cannot_ask_for_work_without_end() {
         let remember = [binary(&inner), b"q\x00ctorch.storage\n_load_from_bytes\nq\x0100".to_vec()].concat();
         inner = pickle(&[&remember, &b"h\x01h\x00\x85R0".repeat(calls), b"h\x01h\x00\x85R"]);
     }
-    let error = swift("reading", || read_all(&nesting(), inner.clone()).unwrap_err());
+    let error = swift(SLOW, "reading", || read_all(&nesting(), inner.clone()).unwrap_err());
     assert!(error.to_string().contains("would not end"), "{error}");
 }

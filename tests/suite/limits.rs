@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use ptser::{ByteOrder, Checkpoint, DType, Error, ErrorKind, Globals, Limits, LoadOptions, Reason};
 use zip::write::SimpleFileOptions;
@@ -167,7 +168,7 @@ fn so_many_records_are_refused_before_they_are_read() {
     for field in [24, 32] {
         bytes[end + field..end + field + 8].copy_from_slice(&u64::from(u32::MAX).to_le_bytes());
     }
-    swift("refusing", || refused(bytes.clone(), Limits::default(), "records"));
+    swift(Duration::from_secs(1), "refusing", || refused(bytes.clone(), Limits::default(), "records"));
 }
 
 #[test]

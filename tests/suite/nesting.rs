@@ -4,7 +4,7 @@
 use ptser::{Checkpoint, ErrorKind, Globals, Limits, LoadOptions};
 
 use crate::build::{around, call, dict_of, good_pickle, int, ints, pickle, storage, tensor, text};
-use crate::swift::swift;
+use crate::swift::{SLOW, swift};
 
 const DEPTH: usize = 100_000;
 
@@ -14,14 +14,14 @@ fn open(pickle: &[u8]) -> Checkpoint {
 
 fn try_open(pickle: &[u8]) -> ptser::Result<Checkpoint> {
     let file = around(pickle);
-    swift("opening", || LoadOptions::new().globals(Globals::inert()).from_bytes(file.clone()))
+    swift(SLOW, "opening", || LoadOptions::new().globals(Globals::inert()).from_bytes(file.clone()))
 }
 
 /// Opens, lists, shows and drops; with a tensor at the bottom, which has to be found.
 fn survive(what: &str, before: &[u8], after: &[u8]) {
     let weight = tensor(&storage("0", 6), 0, &[6], &[1]);
     let pickle = pickle(&[&before.repeat(DEPTH), &weight, &after.repeat(DEPTH)]);
-    swift(what, || {
+    swift(SLOW, what, || {
         let checkpoint = open(&pickle);
         assert_eq!(checkpoint.tensors().count(), 1, "{what}");
         let entry = checkpoint.entries().next().unwrap();
@@ -126,7 +126,7 @@ fn small_files_cannot_ask_for_work_without_end() {
         ("one dict", many(&shared_dict, b"h\x00")),
     ] {
         // Either outcome is right; swift it has to be.
-        swift(what, || {
+        swift(SLOW, what, || {
             let _ = try_open(&pickle).map(|checkpoint| {
                 let _ = checkpoint.state_dict().map(|state| state.len());
                 (checkpoint.tensors().count(), checkpoint.root().to_string())
